@@ -1,0 +1,3 @@
+//! The integration tests: the binary and the facades, from outside.
+
+fn main() {}
