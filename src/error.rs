@@ -6,7 +6,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use crate::model::Finding;
+use crate::model::{CloudText, Finding};
 
 /// The situations in which an export ends without its result. The command line maps each to one
 /// documented exit code by an exhaustive match, so a new situation cannot forget its code.
@@ -139,17 +139,29 @@ impl Error {
     /// The causes, outermost first, each as one line; repetitions of the line above are left out.
     #[must_use]
     pub fn causes(&self) -> Vec<String> {
-        let mut causes: Vec<String> = Vec::new();
-        let mut next = StdError::source(self);
-        while let Some(cause) = next {
-            let line = crate::model::CloudText::new(&cause.to_string()).to_string();
-            if causes.last().is_none_or(|above| !above.contains(&line)) {
-                causes.push(line);
-            }
-            next = cause.source();
-        }
+        let mut causes = lines(self);
+        causes.remove(0);
         causes
     }
+}
+
+/// An error and its causes as one line, for notes that have no room for more.
+pub(crate) fn one_line(error: &(dyn StdError + 'static)) -> String {
+    lines(error).join(": ")
+}
+
+/// An error and its causes, a line each; a cause that only repeats the line above it is left out.
+fn lines(error: &(dyn StdError + 'static)) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let line = CloudText::new(&cause.to_string()).to_string();
+        if lines.last().is_none_or(|above| !above.contains(&line)) {
+            lines.push(line);
+        }
+        next = cause.source();
+    }
+    lines
 }
 
 impl fmt::Display for Error {

@@ -204,7 +204,7 @@ impl Events {
     pub fn emit(&self, kind: EventKind) {
         if let Some(sender) = &self.sender {
             let event = Event {
-                time: Utc::now(),
+                time: crate::clock::now(),
                 image_id: self.image_id.clone(),
                 kind,
             };

@@ -1,5 +1,8 @@
 //! The library behind `cvm-export`.
+
 pub mod auth;
+pub mod clock;
+pub mod environment;
 pub mod error;
 pub mod event;
 pub mod model;

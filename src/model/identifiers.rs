@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CloudText;
 
-/// COS accepts object keys of 1 to 850 bytes (product page 436/13324, "Object overview").
+/// COS accepts object keys of 1 to 850 bytes (COS documentation, "Specifications and limits").
 const OBJECT_KEY_LIMIT_BYTES: usize = 850;
 
 /// A value that can't be right, with the reason and an example of one that can.

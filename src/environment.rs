@@ -1,0 +1,116 @@
+//! The process environment as a value, captured once and handed to whoever needs it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A snapshot of the environment variables and the home folder. An empty variable counts as unset.
+#[derive(Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+    home: Option<PathBuf>,
+}
+
+impl Environment {
+    /// Captures the environment of this process; variables that are no Unicode are left out.
+    #[must_use]
+    pub fn capture() -> Self {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self {
+            variables: variables.collect(),
+            home: std::env::home_dir().filter(|home| home.is_absolute()),
+        }
+    }
+
+    /// An environment made of `variables` and `home` alone.
+    #[must_use]
+    pub fn new<N: Into<String>, V: Into<String>>(
+        variables: impl IntoIterator<Item = (N, V)>,
+        home: Option<PathBuf>,
+    ) -> Self {
+        let variables = variables
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        Self {
+            variables: variables.collect(),
+            home,
+        }
+    }
+
+    /// The value of `name`, unless it is unset or empty.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.variables
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The home folder.
+    #[must_use]
+    pub fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+}
+
+/// Shows the names alone: values may be secrets.
+impl fmt::Debug for Environment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Environment")
+            .field("variables", &self.variables.keys())
+            .field("home", &self.home)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_variable_counts_as_unset_and_a_blank_one_does_not() {
+        let environment = Environment::new([("A", "x"), ("EMPTY", ""), ("BLANK", " ")], None);
+        let cases = [
+            ("A", Some("x")),
+            ("EMPTY", None),
+            ("BLANK", Some(" ")),
+            ("a", None),
+            ("ABSENT", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(environment.get(name), expected, "asked: {name}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_two_values_counts_and_the_home_is_as_given() {
+        let environment = Environment::new([("A", "x"), ("A", "y")], Some(PathBuf::from("/h")));
+        assert_eq!(environment.get("A"), Some("y"));
+        assert_eq!(environment.home(), Some(Path::new("/h")));
+        assert_eq!(Environment::default().home(), None);
+    }
+
+    #[test]
+    fn debug_output_shows_names_and_never_values() {
+        let environment = Environment::new([("TENCENTCLOUD_SECRET_KEY", "do-not-show")], None);
+        for shown in [format!("{environment:?}"), format!("{environment:#?}")] {
+            assert!(shown.contains("TENCENTCLOUD_SECRET_KEY"), "{shown}");
+            assert!(!shown.contains("do-not-show"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn this_process_has_the_environment_that_its_tests_were_started_with() {
+        let environment = Environment::capture();
+        // Cargo and every system set it; the value is whatever it is.
+        let expected = std::env::var("PATH").ok();
+        assert_eq!(
+            environment.get("PATH"),
+            expected.as_deref().filter(|path| !path.is_empty())
+        );
+        assert!(environment.home().is_none_or(Path::is_absolute));
+    }
+}
