@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod clock;
+pub mod cloud;
 pub mod environment;
 pub mod error;
 pub mod event;

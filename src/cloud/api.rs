@@ -1,0 +1,685 @@
+//! API 3.0: one call, its envelope, and what its failure proves.
+//!
+//! Success and failure both arrive as `{"Response": {…, "RequestId": …}}` with HTTP status 200; any
+//! other status comes from a gateway and may carry anything (facts of the Python SDK's
+//! `abstract_client`).
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::auth::{Timestamp, tc3};
+use crate::cloud::http::{
+    Again, Attempt, Connection, HttpClient, Request, RequestError, Response, header_name,
+    header_value, secret_value,
+};
+use crate::error::{Error, ErrorKind};
+use crate::model::{CloudText, Region};
+
+const JSON: &str = "application/json; charset=utf-8";
+
+/// Whether a call may be sent again when it is not known whether it was processed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// It only looks, or its effect is the same twice.
+    Safe,
+    /// It starts something: it is sent over a new connection, and never again once it may have
+    /// arrived.
+    NeverOnceSent,
+}
+
+/// The static description of one action.
+pub trait Action: Serialize {
+    /// The product, which is the first label of its host and part of the signature.
+    const SERVICE: &'static str;
+    /// The version of the product's API.
+    const VERSION: &'static str;
+    /// The action.
+    const NAME: &'static str;
+    /// Whether it may be sent twice.
+    const REPLAY: Replay = Replay::Safe;
+    /// What it answers with.
+    type Response: DeserializeOwned;
+}
+
+/// The answer of an action, with the cloud's name for the request.
+#[derive(Clone, Debug)]
+pub struct Answer<T> {
+    /// What was asked for.
+    pub value: T,
+    /// The cloud's name for the request.
+    pub request_id: Option<String>,
+}
+
+/// Why a call did not bring its answer.
+#[derive(Debug)]
+pub struct ApiError {
+    action: &'static str,
+    replay: Replay,
+    problem: Problem,
+    request_id: Option<String>,
+    blames_the_clock: bool,
+}
+
+#[derive(Debug)]
+enum Problem {
+    /// No whole answer came.
+    Request(RequestError),
+    /// The envelope holds an error.
+    Refused { code: CloudText, message: CloudText },
+    /// A gateway or something else answered in the cloud's place.
+    Gateway {
+        status: StatusCode,
+        excerpt: CloudText,
+        retry_after: Option<std::time::Duration>,
+    },
+    /// The answer has status 200 and is no envelope, or lacks something in it.
+    Unreadable {
+        excerpt: CloudText,
+        source: serde_json::Error,
+    },
+}
+
+/// The situations that callers branch on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiErrorKind {
+    /// The cloud does not accept the credentials, so no other call will succeed.
+    Credentials,
+    /// The credentials are good and may not do this.
+    NotPermitted,
+    /// The call was understood and refused.
+    Refused,
+    /// The cloud is asked too often.
+    Throttled,
+    /// There was no usable answer.
+    NoAnswer,
+}
+
+impl ApiError {
+    /// The situation.
+    #[must_use]
+    pub fn kind(&self) -> ApiErrorKind {
+        let Problem::Refused { code, .. } = &self.problem else {
+            return ApiErrorKind::NoAnswer;
+        };
+        match code.as_str() {
+            // Listed under AuthFailure and about something else than the caller's keys.
+            "AuthFailure.CamRoleNameAuthenticateFailed" => ApiErrorKind::Refused,
+            code if is_of(code, "AuthFailure.UnauthorizedOperation")
+                || is_of(code, "UnauthorizedOperation") =>
+            {
+                ApiErrorKind::NotPermitted
+            }
+            code if is_of(code, "AuthFailure") => ApiErrorKind::Credentials,
+            code if is_of(code, "RequestLimitExceeded") => ApiErrorKind::Throttled,
+            code if is_of(code, "InternalError") || is_of(code, "ServiceUnavailable") => {
+                ApiErrorKind::NoAnswer
+            }
+            _ => ApiErrorKind::Refused,
+        }
+    }
+
+    /// The cloud's code, where the cloud refused.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match &self.problem {
+            Problem::Refused { code, .. } => Some(code.as_str()),
+            _ => None,
+        }
+    }
+
+    /// The cloud's words, where the cloud refused.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        match &self.problem {
+            Problem::Refused { message, .. } => Some(message.as_str()),
+            _ => None,
+        }
+    }
+
+    /// The cloud's name for the request, where it told one.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
+
+    /// Whether it is certain that the call started nothing: it never left, or an envelope refuses it.
+    /// `InternalError` proves nothing.
+    #[must_use]
+    pub fn proves_nothing_happened(&self) -> bool {
+        match &self.problem {
+            Problem::Request(error) => error.never_left(),
+            Problem::Refused { code, .. } => !is_of(code.as_str(), "InternalError"),
+            Problem::Gateway { .. } | Problem::Unreadable { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+impl ApiError {
+    /// An envelope's refusal, for tests of what callers make of it.
+    pub(crate) fn refused_in_test(action: &'static str, code: &str) -> Self {
+        let problem = Problem::Refused {
+            code: code.into(),
+            message: "words of the cloud".into(),
+        };
+        let request_id = Some("r-1".to_owned());
+        Self {
+            action,
+            replay: Replay::NeverOnceSent,
+            problem,
+            request_id,
+            blames_the_clock: false,
+        }
+    }
+}
+
+/// Whether `code` is `family` or one of its members (`family.…`).
+fn is_of(code: &str, family: &str) -> bool {
+    code.strip_prefix(family)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+impl Attempt for ApiError {
+    fn again(&self) -> Again {
+        let when_safe = |again| {
+            if self.replay == Replay::Safe {
+                again
+            } else {
+                Again::No
+            }
+        };
+        match &self.problem {
+            Problem::Request(error) if error.never_left() => error.again(),
+            Problem::Request(error) => when_safe(error.again()),
+            Problem::Gateway {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                retry_after,
+                ..
+            } => when_safe(Again::Throttled(*retry_after)),
+            Problem::Gateway { status, .. } if status.is_redirection() => Again::No,
+            Problem::Gateway { .. } | Problem::Unreadable { .. } => when_safe(Again::Later),
+            Problem::Refused { code, .. } => match code.as_str() {
+                "AuthFailure.SignatureExpire" if self.blames_the_clock => Again::SignedAnew,
+                code if is_of(code, "RequestLimitExceeded") => Again::Throttled(None),
+                code if RETRIED_READS.iter().any(|family| is_of(code, family)) => {
+                    when_safe(Again::Later)
+                }
+                _ => Again::No,
+            },
+        }
+    }
+
+    fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
+}
+
+/// Codes that a call that only looks can get over by asking again (pages "Error Codes" of API 3.0).
+const RETRIED_READS: &[&str] = &[
+    "InternalError",
+    "ResourceInUse",
+    "ResourceInsufficient",
+    "ResourceUnavailable",
+    "ServiceUnavailable",
+];
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let action = self.action;
+        match &self.problem {
+            Problem::Request(_) => write!(formatter, "{action} got no answer")?,
+            Problem::Refused { code, .. } => write!(formatter, "{action} was refused ({code}")?,
+            Problem::Gateway { status, .. } => {
+                write!(
+                    formatter,
+                    "{action} was answered with HTTP status {status} ("
+                )?;
+            }
+            Problem::Unreadable { .. } => write!(
+                formatter,
+                "{action} got an answer that is no envelope of the cloud ("
+            )?,
+        }
+        if matches!(self.problem, Problem::Request(_)) {
+            return Ok(());
+        }
+        let separator = if matches!(self.problem, Problem::Refused { .. }) {
+            ", "
+        } else {
+            ""
+        };
+        match &self.request_id {
+            Some(request_id) => write!(formatter, "{separator}request {request_id})")?,
+            None => write!(formatter, "{separator}without a request id)")?,
+        }
+        match &self.problem {
+            Problem::Refused { message, .. } if !message.as_str().is_empty() => {
+                write!(formatter, ": {message}")
+            }
+            Problem::Gateway { excerpt, .. } | Problem::Unreadable { excerpt, .. }
+                if !excerpt.as_str().is_empty() =>
+            {
+                write!(formatter, ": `{excerpt}`")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ApiError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.problem {
+            Problem::Request(error) => Some(error),
+            Problem::Unreadable { source, .. } => Some(source),
+            Problem::Refused { .. } | Problem::Gateway { .. } => None,
+        }
+    }
+}
+
+impl From<ApiError> for Error {
+    fn from(error: ApiError) -> Self {
+        let action = error.action;
+        let (kind, message, hint) = match error.kind() {
+            ApiErrorKind::Credentials => (
+                ErrorKind::Credentials,
+                "Tencent Cloud does not accept the credentials".to_owned(),
+                Some(credentials_hint(error.code().unwrap_or_default())),
+            ),
+            ApiErrorKind::NotPermitted => (
+                ErrorKind::Permission,
+                format!("these credentials may not call {action}"),
+                Some("`cvm-export check --print-policy` prints the rights that are needed".to_owned()),
+            ),
+            ApiErrorKind::Refused => (
+                ErrorKind::Refused,
+                format!("the cloud refused {action}"),
+                Some(format!("the page of {action} in the API documentation explains the code")),
+            ),
+            ApiErrorKind::Throttled => (
+                ErrorKind::Quota,
+                format!("{action} is called too often"),
+                Some("other programs use the same account; run the command again later".to_owned()),
+            ),
+            ApiErrorKind::NoAnswer => (
+                ErrorKind::Unexpected,
+                format!("{action} brought no usable answer"),
+                match &error.problem {
+                    Problem::Request(problem) => problem.hint(),
+                    _ => Some("something between here and the cloud may answer in its place; run the command again, \
+                               and look at the proxy if it repeats".to_owned()),
+                },
+            ),
+        };
+        let request_id = error.request_id.clone();
+        Error::new(kind, message)
+            .with_optional_hint(hint)
+            .with_request_id(request_id)
+            .with_source(error)
+    }
+}
+
+fn credentials_hint(code: &str) -> String {
+    match code {
+        "AuthFailure.SignatureExpire" => {
+            "set this machine's clock: it is more than five minutes off"
+        }
+        "AuthFailure.TokenFailure" => {
+            "the session token is no longer valid; get new temporary credentials"
+        }
+        "AuthFailure.SecretIdNotFound" | "AuthFailure.InvalidSecretId" => {
+            "the SecretId does not exist or is disabled; `-v` says where it came from"
+        }
+        "AuthFailure.SignatureFailure" => {
+            "the SecretKey does not belong to the SecretId; `-v` says where they came from"
+        }
+        _ => "`-v` says where the credentials came from",
+    }
+    .to_owned()
+}
+
+/// Calls actions.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiClient {
+    http: HttpClient,
+}
+
+impl ApiClient {
+    pub(crate) fn new(http: HttpClient) -> Self {
+        Self { http }
+    }
+
+    pub(crate) fn http(&self) -> &HttpClient {
+        &self.http
+    }
+
+    /// Calls `action`, repeating what may be repeated.
+    pub(crate) async fn call<A: Action>(
+        &self,
+        region: Option<&Region>,
+        action: &A,
+    ) -> Result<Answer<A::Response>, ApiError> {
+        let body = serde_json::to_vec(action)
+            .expect("a request holds only strings, numbers and lists, which JSON can show");
+        let body = Bytes::from(body);
+        self.http
+            .repeat(A::NAME, || self.attempt::<A>(region, body.clone()))
+            .await
+    }
+
+    async fn attempt<A: Action>(
+        &self,
+        region: Option<&Region>,
+        body: Bytes,
+    ) -> Result<Answer<A::Response>, ApiError> {
+        let signed_at = self.http.now();
+        let failed = |problem, request_id, blames_the_clock| ApiError {
+            action: A::NAME,
+            replay: A::REPLAY,
+            problem,
+            request_id,
+            blames_the_clock,
+        };
+        let response = match self.request::<A>(region, body, signed_at.into()) {
+            Ok(request) => self.http.send(request).await,
+            Err(error) => Err(error),
+        };
+        let response = response.map_err(|error| {
+            let request_id = error.request_id().map(str::to_owned);
+            failed(Problem::Request(error), request_id, false)
+        })?;
+        read_envelope(&response).map_err(|(problem, request_id)| {
+            failed(problem, request_id, response.blames_the_clock(signed_at))
+        })
+    }
+
+    fn request<A: Action>(
+        &self,
+        region: Option<&Region>,
+        body: Bytes,
+        timestamp: Timestamp,
+    ) -> Result<Request, RequestError> {
+        let host = self.http.settings().endpoints.api_host(A::SERVICE, region);
+        let credentials = self.http.credentials();
+        let signed = tc3::Request {
+            method: "POST",
+            path: "/",
+            query: "",
+            headers: &[
+                ("content-type", JSON),
+                ("host", &host),
+                ("x-tc-action", A::NAME),
+            ],
+            payload: &body,
+        };
+        let authorization = tc3::Authorization::new(credentials, A::SERVICE, timestamp, &signed);
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        headers.insert(
+            AUTHORIZATION,
+            secret_value(&host, "authorization", &authorization.to_string())?,
+        );
+        headers.insert(
+            header_name("x-tc-action"),
+            HeaderValue::from_static(A::NAME),
+        );
+        headers.insert(
+            header_name("x-tc-version"),
+            HeaderValue::from_static(A::VERSION),
+        );
+        headers.insert(
+            header_name("x-tc-timestamp"),
+            header_value(&host, "x-tc-timestamp", &timestamp.to_string())?,
+        );
+        // Without it the mainland hosts answer in Chinese.
+        headers.insert(
+            header_name("x-tc-language"),
+            HeaderValue::from_static("en-US"),
+        );
+        headers.insert(
+            header_name("x-tc-requestclient"),
+            HeaderValue::from_static(concat!("cvm-export_", env!("CARGO_PKG_VERSION"))),
+        );
+        if let Some(region) = region {
+            headers.insert(
+                header_name("x-tc-region"),
+                header_value(&host, "x-tc-region", region.as_str())?,
+            );
+        }
+        if let Some(token) = &credentials.token {
+            headers.insert(
+                header_name("x-tc-token"),
+                secret_value(&host, "x-tc-token", token.expose())?,
+            );
+        }
+        let connection = match A::REPLAY {
+            Replay::Safe => Connection::Reused,
+            Replay::NeverOnceSent => Connection::Fresh,
+        };
+        Ok(Request {
+            method: Method::POST,
+            host,
+            target: "/".to_owned(),
+            headers,
+            body,
+            connection,
+        })
+    }
+}
+
+/// The part of an envelope that is the same for every action.
+#[derive(serde::Deserialize)]
+struct Envelope {
+    #[serde(rename = "Response")]
+    response: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(serde::Deserialize)]
+struct Refusal {
+    #[serde(rename = "Code")]
+    code: CloudText,
+    #[serde(rename = "Message", default)]
+    message: CloudText,
+}
+
+fn read_envelope<T: DeserializeOwned>(
+    response: &Response,
+) -> Result<Answer<T>, (Problem, Option<String>)> {
+    let envelope: Result<Envelope, _> = serde_json::from_slice(&response.body);
+    let mut envelope = match envelope {
+        Ok(envelope) => envelope.response,
+        Err(source) => {
+            let excerpt = response.excerpt();
+            let problem = if response.status == StatusCode::OK {
+                Problem::Unreadable { excerpt, source }
+            } else {
+                Problem::Gateway {
+                    status: response.status,
+                    excerpt: redirect_target(response).unwrap_or(excerpt),
+                    retry_after: response.retry_after(),
+                }
+            };
+            return Err((problem, response.header("x-tc-requestid")));
+        }
+    };
+    let request_id = envelope
+        .get("RequestId")
+        .and_then(serde_json::Value::as_str);
+    let request_id = request_id.map(|id| CloudText::new(id).to_string());
+    let unreadable = |source, request_id| {
+        (
+            Problem::Unreadable {
+                excerpt: response.excerpt(),
+                source,
+            },
+            request_id,
+        )
+    };
+    match envelope.remove("Error") {
+        None | Some(serde_json::Value::Null) => {}
+        Some(refusal) => {
+            return Err(match serde_json::from_value::<Refusal>(refusal) {
+                Ok(Refusal { code, message }) => (Problem::Refused { code, message }, request_id),
+                Err(source) => unreadable(source, request_id),
+            });
+        }
+    }
+    match serde_json::from_value(serde_json::Value::Object(envelope)) {
+        Ok(value) => Ok(Answer { value, request_id }),
+        Err(source) => Err(unreadable(source, request_id)),
+    }
+}
+
+/// Where a redirect leads; it is not followed, since it would carry a signature to another host.
+fn redirect_target(response: &Response) -> Option<CloudText> {
+    let target = response
+        .status
+        .is_redirection()
+        .then(|| response.header("location"))
+        .flatten()?;
+    Some(CloudText::excerpt(
+        &format!("a redirect to {target}, which is not followed"),
+        200,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(replay: Replay, problem: Problem) -> ApiError {
+        ApiError {
+            action: "ExportImages",
+            replay,
+            problem,
+            request_id: Some("r-1".to_owned()),
+            blames_the_clock: true,
+        }
+    }
+
+    fn refused(replay: Replay, code: &str) -> ApiError {
+        error(
+            replay,
+            Problem::Refused {
+                code: code.into(),
+                message: "words".into(),
+            },
+        )
+    }
+
+    fn response(status: u16, body: &str) -> Response {
+        Response {
+            status: StatusCode::from_u16(status).expect("status"),
+            headers: HeaderMap::new(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn what_starts_something_is_never_repeated_once_it_may_have_arrived() {
+        let gateway = |status| Problem::Gateway {
+            status: StatusCode::from_u16(status).expect("status"),
+            excerpt: CloudText::default(),
+            retry_after: None,
+        };
+        let never = Replay::NeverOnceSent;
+        for problem in [gateway(502), gateway(429), gateway(503)] {
+            let error = error(never, problem);
+            assert_eq!(error.again(), Again::No);
+            assert!(!error.proves_nothing_happened());
+        }
+        for code in [
+            "InternalError",
+            "InternalError.Unknown",
+            "ServiceUnavailable",
+            "ResourceInUse",
+        ] {
+            assert_eq!(refused(never, code).again(), Again::No, "{code}");
+            assert_eq!(refused(Replay::Safe, code).again(), Again::Later, "{code}");
+        }
+        assert!(!refused(never, "InternalError").proves_nothing_happened());
+        assert!(refused(never, "ServiceUnavailable").proves_nothing_happened());
+        // A refusal for the clock or the rate proves that nothing was started.
+        assert_eq!(
+            refused(never, "AuthFailure.SignatureExpire").again(),
+            Again::SignedAnew
+        );
+        assert_eq!(
+            refused(never, "RequestLimitExceeded.UinLimitExceeded").again(),
+            Again::Throttled(None)
+        );
+    }
+
+    #[test]
+    fn codes_fall_into_the_situations_that_callers_branch_on() {
+        let kind = |code| refused(Replay::Safe, code).kind();
+        assert_eq!(
+            kind("AuthFailure.SignatureFailure"),
+            ApiErrorKind::Credentials
+        );
+        assert_eq!(
+            kind("AuthFailure.CamRoleNameAuthenticateFailed"),
+            ApiErrorKind::Refused
+        );
+        assert_eq!(
+            kind("AuthFailure.UnauthorizedOperation"),
+            ApiErrorKind::NotPermitted
+        );
+        assert_eq!(
+            kind("UnauthorizedOperation.PermissionDenied"),
+            ApiErrorKind::NotPermitted
+        );
+        assert_eq!(kind("RequestLimitExceeded"), ApiErrorKind::Throttled);
+        assert_eq!(kind("RequestLimitExceededFoo"), ApiErrorKind::Refused);
+        assert_eq!(kind("InternalError"), ApiErrorKind::NoAnswer);
+        assert_eq!(
+            kind("LimitExceeded.ExportImageTaskLimitExceeded"),
+            ApiErrorKind::Refused
+        );
+    }
+
+    #[test]
+    fn odd_answers_become_errors_with_their_cause() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Wanted {
+            #[serde(rename = "TaskId")]
+            _task_id: u64,
+        }
+        let read =
+            |status, body: &str| read_envelope::<Wanted>(&response(status, body)).expect_err(body);
+        assert!(matches!(read(200, "").0, Problem::Unreadable { .. }));
+        assert!(matches!(read(200, "<html>").0, Problem::Unreadable { .. }));
+        assert!(matches!(
+            read(200, r#"{"Response":[]}"#).0,
+            Problem::Unreadable { .. }
+        ));
+        assert!(matches!(read(502, "<html>").0, Problem::Gateway { .. }));
+        let (problem, request_id) = read(
+            200,
+            r#"{"Response":{"TaskId":"x","RequestId":"r\u001b[2J"}}"#,
+        );
+        assert!(matches!(problem, Problem::Unreadable { .. }));
+        assert_eq!(request_id.as_deref(), Some("r [2J"));
+        let (problem, _) = read(
+            200,
+            r#"{"Response":{"Error":{"Code":"A.B","Message":null}}}"#,
+        );
+        assert!(matches!(problem, Problem::Unreadable { .. }));
+        // An error envelope counts whatever the status is.
+        let (problem, _) = read(400, r#"{"Response":{"Error":{"Code":"A.B"}}}"#);
+        assert!(matches!(problem, Problem::Refused { .. }));
+    }
+
+    #[test]
+    fn errors_name_code_request_and_words() {
+        let error = refused(Replay::Safe, "A.B");
+        assert_eq!(
+            error.to_string(),
+            "ExportImages was refused (A.B, request r-1): words"
+        );
+    }
+}

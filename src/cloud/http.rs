@@ -1,0 +1,534 @@
+//! One attempt of a request, and the loop that repeats it: by what a failure proves, never by luck.
+//!
+//! | what happened                      | a call that may be repeated | a call that must not be doubled |
+//! | ---                                | ---                         | ---                             |
+//! | no connection: it never left       | again after a pause         | again after a pause             |
+//! | it left, and no whole answer came  | again after a pause         | told as lost                    |
+//! | refused for its time of signing    | signed anew, once           | signed anew, once               |
+//! | "too many requests"                | again after a longer pause  | again after a longer pause      |
+//! | "try again", a broken gateway      | again after a pause         | told as it is                   |
+//!
+//! The caller signs inside each attempt, with the time that [`HttpClient::now`] gives it: this
+//! machine's clock corrected by the `Date` of the last answer.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, Utc};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::auth::Credentials;
+use crate::clock::{self, Stopwatch};
+use crate::cloud::CloudSettings;
+use crate::error::{Error, ErrorKind};
+use crate::event::{EventKind, Events};
+use crate::model::CloudText;
+
+/// The largest answer that is read. The largest useful one, a page of a thousand listed objects, has
+/// about 1 MiB.
+const ANSWER_LIMIT_BYTES: usize = 8 * 1024 * 1024;
+/// An offset of the clocks that is worth a new signature (contract, section 7).
+const CLOCK_TOLERANCE: chrono::Duration = chrono::Duration::seconds(60);
+/// A `Date` has whole seconds, and an answer travels: smaller differences say nothing.
+const CLOCK_NOISE_MILLISECONDS: i64 = 2_000;
+/// A server that asks for more patience than this is asked again earlier.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// When and how often a failed call is repeated.
+#[derive(Clone, Copy, Debug)]
+pub struct RetryPolicy {
+    /// Attempts in all where the answer did not come or was "try again".
+    pub attempts: u32,
+    /// Attempts in all where the answer was "too many requests".
+    pub throttled_attempts: u32,
+    /// The pause after the first failure; each one after it is twice as long.
+    pub base: Duration,
+    /// No pause is longer.
+    pub ceiling: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// Limits of API 3.0 count by the second, so a throttled call gets half a minute; anything else
+    /// gets about two seconds, after which a person wants to hear of it.
+    fn default() -> Self {
+        Self {
+            attempts: 4,
+            throttled_attempts: 10,
+            base: Duration::from_millis(250),
+            ceiling: Duration::from_secs(5),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The pause after failure number `failure`, counted from 1; `jitter` between 0 and 1 spreads it
+    /// over its upper half.
+    fn pause(&self, failure: u32, jitter: f64) -> Duration {
+        let factor = 2_u32.saturating_pow(failure.saturating_sub(1));
+        let longest = self.base.saturating_mul(factor).min(self.ceiling);
+        longest.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+    }
+}
+
+/// Whether and when a failed attempt may be followed by another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// It would end the same way, or could do harm.
+    No,
+    /// The signature's time was refused: once more at once, with the clock corrected.
+    SignedAnew,
+    /// After a pause.
+    Later,
+    /// The server is asked too often; it may say how long to stay away.
+    Throttled(Option<Duration>),
+}
+
+/// A failed attempt, as the loop needs to know it.
+pub(crate) trait Attempt: std::error::Error {
+    /// Whether and when to try again.
+    fn again(&self) -> Again;
+    /// The cloud's name for the failed request.
+    fn request_id(&self) -> Option<&str>;
+}
+
+/// Why no whole answer came.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// No connection was made, so the request never left.
+    #[error("no connection to {host} could be made")]
+    NoConnection {
+        /// The host.
+        host: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The request may have arrived; its answer did not.
+    #[error("{host} did not answer")]
+    NoAnswer {
+        /// The host.
+        host: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The answer broke off.
+    #[error("the answer of {host} broke off")]
+    BrokenAnswer {
+        /// The host.
+        host: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The answer is larger than any that makes sense.
+    #[error("the answer of {host} is larger than {} MiB", ANSWER_LIMIT_BYTES / 1024 / 1024)]
+    TooLarge {
+        /// The host.
+        host: String,
+        /// The cloud's name for the request, where a header told it.
+        request_id: Option<String>,
+    },
+    /// A value cannot stand in a header or an address.
+    #[error("the request to {host} cannot be written: {problem}")]
+    Unwritable {
+        /// The host.
+        host: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl RequestError {
+    /// Whether it is certain that the server saw nothing of the request.
+    #[must_use]
+    pub fn never_left(&self) -> bool {
+        matches!(self, Self::NoConnection { .. } | Self::Unwritable { .. })
+    }
+
+    pub(crate) fn again(&self) -> Again {
+        match self {
+            Self::NoConnection { .. } | Self::NoAnswer { .. } | Self::BrokenAnswer { .. } => {
+                Again::Later
+            }
+            Self::TooLarge { .. } | Self::Unwritable { .. } => Again::No,
+        }
+    }
+
+    pub(crate) fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::TooLarge { request_id, .. } => request_id.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What a person can do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoConnection { .. } | Self::NoAnswer { .. } => Some(
+                "look at the network, at HTTPS_PROXY and NO_PROXY, and run the command again"
+                    .to_owned(),
+            ),
+            Self::BrokenAnswer { .. } => Some("run the command again".to_owned()),
+            Self::TooLarge { .. } => Some(
+                "something between here and the cloud may answer in its place; look at the proxy"
+                    .to_owned(),
+            ),
+            Self::Unwritable { .. } => None,
+        }
+    }
+}
+
+/// Which connection a request travels on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Connection {
+    /// One that is open already, where there is one.
+    Reused,
+    /// A new one: a kept one that has gone stale would look like a lost answer.
+    Fresh,
+}
+
+/// One attempt, signed and ready.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) host: String,
+    /// The encoded path and query.
+    pub(crate) target: String,
+    /// Without `host`; values that are secrets are marked as sensitive.
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) connection: Connection,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Response {
+    /// A header's value, stripped of what must not be printed.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        let value = self.headers.get(name)?.to_str().ok()?;
+        Some(CloudText::new(value).to_string())
+    }
+
+    /// When the server says that it answered.
+    pub(crate) fn date(&self) -> Option<DateTime<Utc>> {
+        parse_http_date(self.headers.get(http::header::DATE)?.to_str().ok()?)
+    }
+
+    /// How long the server asks to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let seconds = self
+            .headers
+            .get(http::header::RETRY_AFTER)?
+            .to_str()
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
+        Some(Duration::from_secs(seconds))
+    }
+
+    /// The first characters of the body, for a message about an answer that makes no sense.
+    pub(crate) fn excerpt(&self) -> CloudText {
+        CloudText::excerpt(String::from_utf8_lossy(&self.body).trim(), 120)
+    }
+
+    /// Whether a refusal can be explained by the time of signing: the server's clock is far from the
+    /// one that was signed with. Calls that run at once may all meet this, each for itself.
+    pub(crate) fn blames_the_clock(&self, signed_at: DateTime<Utc>) -> bool {
+        self.date()
+            .is_some_and(|date| (date - signed_at).abs() > CLOCK_TOLERANCE)
+    }
+}
+
+/// Reads the date of an HTTP header.
+pub(crate) fn parse_http_date(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc2822(text)
+        .ok()
+        .map(|date| date.to_utc())
+}
+
+/// Sends requests. Clones share connections and the clock offset.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpClient {
+    settings: Arc<CloudSettings>,
+    credentials: Arc<Credentials>,
+    pooled: reqwest::Client,
+    clock_offset_milliseconds: Arc<AtomicI64>,
+    events: Events,
+}
+
+impl HttpClient {
+    pub(crate) fn open(
+        settings: CloudSettings,
+        credentials: Arc<Credentials>,
+        events: Events,
+    ) -> Result<Self, Error> {
+        let pooled = build(&settings, Connection::Reused).map_err(|error| {
+            Error::new(
+                ErrorKind::Unexpected,
+                "the network client could not be set up",
+            )
+            .with_hint("install the system's root certificates (Debian: `ca-certificates`)")
+            .with_source(error)
+        })?;
+        Ok(Self {
+            settings: Arc::new(settings),
+            credentials,
+            pooled,
+            clock_offset_milliseconds: Arc::new(AtomicI64::new(0)),
+            events,
+        })
+    }
+
+    pub(crate) fn settings(&self) -> &CloudSettings {
+        &self.settings
+    }
+
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    pub(crate) fn with_events(&self, events: Events) -> Self {
+        Self {
+            events,
+            ..self.clone()
+        }
+    }
+
+    /// The time by the servers' clock, as far as an answer has told it.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        let offset = self.clock_offset_milliseconds.load(Ordering::Relaxed);
+        clock::now() + chrono::Duration::milliseconds(offset)
+    }
+
+    /// Repeats `attempt` by what its failures prove. `call` names it for people.
+    pub(crate) async fn repeat<T, E: Attempt + 'static, F: Future<Output = Result<T, E>>>(
+        &self,
+        call: &str,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, E> {
+        let policy = &self.settings.retry;
+        let mut has_signed_anew = false;
+        for number in 1.. {
+            let error = match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let usual_pause = policy.pause(number, fastrand::f64());
+            let delay = match error.again() {
+                Again::SignedAnew if !has_signed_anew => {
+                    has_signed_anew = true;
+                    Duration::ZERO
+                }
+                Again::Later if number < policy.attempts => usual_pause,
+                Again::Throttled(asked) if number < policy.throttled_attempts => {
+                    asked.map_or(usual_pause, |asked| asked.min(LONGEST_RETRY_AFTER))
+                }
+                Again::No | Again::SignedAnew | Again::Later | Again::Throttled(_) => {
+                    return Err(error);
+                }
+            };
+            self.events.emit(EventKind::Retrying {
+                call: call.to_owned(),
+                attempt: number,
+                delay,
+                reason: crate::error::one_line(&error),
+                request_id: error.request_id().map(str::to_owned),
+            });
+            tokio::time::sleep(delay).await;
+        }
+        unreachable!("the number of attempts is limited")
+    }
+
+    /// Sends `request` once and reads its answer whole. Any status is an answer.
+    pub(crate) async fn send(&self, request: Request) -> Result<Response, RequestError> {
+        let stopwatch = Stopwatch::start();
+        let Request {
+            method,
+            host,
+            target,
+            headers,
+            body,
+            connection,
+        } = request;
+        let url = format!("{}://{host}{target}", self.settings.endpoints.scheme());
+        let client = match connection {
+            Connection::Reused => self.pooled.clone(),
+            Connection::Fresh => {
+                build(&self.settings, connection).map_err(|source| RequestError::NoConnection {
+                    host: host.clone(),
+                    source,
+                })?
+            }
+        };
+        let request = client
+            .request(method.clone(), &url)
+            .headers(headers)
+            .body(body);
+        let answer = request
+            .send()
+            .await
+            .map_err(reqwest::Error::without_url)
+            .map_err(|source| {
+                let host = host.clone();
+                if source.is_builder() {
+                    RequestError::Unwritable {
+                        host,
+                        problem: source.to_string(),
+                    }
+                } else if source.is_connect() {
+                    RequestError::NoConnection { host, source }
+                } else {
+                    RequestError::NoAnswer { host, source }
+                }
+            });
+        let mut answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(%method, host, "{}", crate::error::one_line(&error));
+                return Err(error);
+            }
+        };
+        let mut body = BytesMut::new();
+        while let Some(chunk) =
+            answer
+                .chunk()
+                .await
+                .map_err(|source| RequestError::BrokenAnswer {
+                    host: host.clone(),
+                    source: source.without_url(),
+                })?
+        {
+            if body.len() + chunk.len() > ANSWER_LIMIT_BYTES {
+                let request_id = answer.headers().get("x-cos-request-id");
+                let request_id = request_id
+                    .and_then(|id| id.to_str().ok())
+                    .map(str::to_owned);
+                return Err(RequestError::TooLarge { host, request_id });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let response = Response {
+            status: answer.status(),
+            headers: std::mem::take(answer.headers_mut()),
+            body: body.freeze(),
+        };
+        self.note_clock(&response);
+        tracing::debug!(
+            %method,
+            host,
+            status = response.status.as_u16(),
+            bytes = response.body.len(),
+            milliseconds = stopwatch.elapsed().as_millis(),
+            "answered"
+        );
+        Ok(response)
+    }
+
+    /// Keeps how far the server's clock is from this machine's.
+    fn note_clock(&self, response: &Response) {
+        let Some(date) = response.date() else { return };
+        // A `Date` is cut to its second; its middle is the better guess.
+        let offset = (date - clock::now()).num_milliseconds() + 500;
+        let known = self.clock_offset_milliseconds.load(Ordering::Relaxed);
+        if (offset - known).abs() > CLOCK_NOISE_MILLISECONDS {
+            self.clock_offset_milliseconds
+                .store(offset, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A client that does nothing on its own: no redirects, no retries, no cookies, no compression.
+fn build(settings: &CloudSettings, connection: Connection) -> reqwest::Result<reqwest::Client> {
+    // The first caller wins; a provider that is there already serves as well.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("cvm-export/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(settings.connect_timeout)
+        .timeout(settings.answer_timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .http1_only();
+    if connection == Connection::Fresh {
+        builder = builder.pool_max_idle_per_host(0);
+    }
+    builder = match settings.endpoints.resolver() {
+        None => builder.https_only(true),
+        // A proxy could not reach an address of this machine; certificates are needed for https alone.
+        Some(resolver) if settings.endpoints.scheme() == "http" => {
+            builder.no_proxy().dns_resolver(resolver).tls_certs_only([])
+        }
+        Some(resolver) => builder.no_proxy().dns_resolver(resolver),
+    };
+    builder.build()
+}
+
+/// A header value from text of ours or of the person.
+pub(crate) fn header_value(
+    host: &str,
+    name: &str,
+    value: &str,
+) -> Result<HeaderValue, RequestError> {
+    HeaderValue::from_str(value).map_err(|_| RequestError::Unwritable {
+        host: host.to_owned(),
+        problem: format!("the value of `{name}` holds characters that no header may hold"),
+    })
+}
+
+/// As [`header_value`], marked so that nothing shows it.
+pub(crate) fn secret_value(
+    host: &str,
+    name: &str,
+    value: &str,
+) -> Result<HeaderValue, RequestError> {
+    let mut value = header_value(host, name, value)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The names of headers that this crate sends and the library does not know.
+pub(crate) const fn header_name(name: &'static str) -> HeaderName {
+    HeaderName::from_static(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_ceiling_and_are_spread_over_their_upper_half() {
+        let policy = RetryPolicy::default();
+        assert_eq!(policy.pause(1, 1.0), Duration::from_millis(250));
+        assert_eq!(policy.pause(1, 0.0), Duration::from_millis(125));
+        assert_eq!(policy.pause(3, 1.0), Duration::from_secs(1));
+        assert_eq!(policy.pause(40, 1.0), policy.ceiling);
+    }
+
+    #[test]
+    fn a_refusal_blames_the_clock_only_when_the_server_is_far_away() {
+        let date = parse_http_date("Tue, 24 Nov 2026 12:00:00 GMT").expect("a date");
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            http::header::DATE,
+            HeaderValue::from_static("Tue, 24 Nov 2026 12:00:00 GMT"),
+        );
+        let response = Response {
+            status: StatusCode::FORBIDDEN,
+            headers,
+            body: Bytes::new(),
+        };
+        assert!(!response.blames_the_clock(date + chrono::Duration::seconds(60)));
+        assert!(response.blames_the_clock(date + chrono::Duration::seconds(61)));
+        assert!(response.blames_the_clock(date - chrono::Duration::seconds(61)));
+    }
+}
