@@ -6,4 +6,5 @@ pub mod cloud;
 pub mod environment;
 pub mod error;
 pub mod event;
+pub mod export;
 pub mod model;

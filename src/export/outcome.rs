@@ -1,0 +1,242 @@
+//! What a script reads when a run ends: `cvm-export.export.v1`.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::export::record::{Record, RecordFile, RecordState};
+use crate::export::request::{DiskRole, ExpectedFile, ExportRequest};
+use crate::export::watch::WatchEnd;
+use crate::model::{
+    BucketName, CloudText, ExportId, ImageFormat, ImageId, ObjectKey, Prefix, Region, SnapshotId,
+    TaskId,
+};
+
+/// How far the export was when the run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutcomeState {
+    /// Checked, and not submitted.
+    Checked,
+    /// Submitted, and not waited for.
+    Submitted,
+    /// Still running when the run ended.
+    Running,
+    /// Every file is in the bucket.
+    Complete,
+    /// The export vanished, or was refused.
+    Failed,
+    /// Nobody knows whether it was started.
+    Unknown,
+}
+
+/// The result of one export, in the form that scripts rely on.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExportOutcome {
+    schema: &'static str,
+    /// This tool's name for the export; `None` when nothing was submitted.
+    pub export_id: Option<ExportId>,
+    /// How far the export was.
+    pub state: OutcomeState,
+    /// The image; `None` when a wait knows only keys.
+    pub image_id: Option<ImageId>,
+    /// The image's name, where it is known.
+    pub image_name: Option<CloudText>,
+    /// The region of image and bucket.
+    pub region: Region,
+    /// The bucket.
+    pub bucket: BucketName,
+    /// The files' format.
+    pub format: ImageFormat,
+    /// The start of the files' names.
+    pub prefix: Option<Prefix>,
+    /// The cloud's number for the export.
+    pub task_id: Option<TaskId>,
+    /// The cloud's name for the submit.
+    pub request_id: Option<String>,
+    /// When the cloud accepted the export.
+    pub submitted_at: Option<DateTime<Utc>>,
+    /// When the last file was completed.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// The command that takes the watch up again, on any machine; empty when there is nothing to watch.
+    pub reattach: Vec<String>,
+    /// The files, in the order in which the cloud announced them.
+    pub files: Vec<OutcomeFile>,
+    /// What the person should know.
+    pub warnings: Vec<String>,
+    /// Why the export failed or is unknown, where there is more to say than the state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether a signal ended the run.
+    #[serde(skip)]
+    pub interrupted: bool,
+}
+
+/// One file of an export.
+#[derive(Clone, Debug, Serialize)]
+pub struct OutcomeFile {
+    /// Its object key, or the one that it is expected to get.
+    pub key: ObjectKey,
+    /// System or data.
+    pub disk: DiskRole,
+    /// The disk's name by the console's rule.
+    pub device: String,
+    /// The snapshot, where it is known.
+    pub snapshot_id: Option<SnapshotId>,
+    /// Its size; `None` until it is complete.
+    pub size_bytes: Option<u64>,
+    /// Its CRC-64/XZ in decimal, where COS names one.
+    pub crc64: Option<String>,
+    /// Its ETag; `None` until it is complete.
+    pub etag: Option<String>,
+    /// Its storage class; `None` until it is complete.
+    pub storage_class: Option<String>,
+    /// Where it was downloaded to.
+    pub local_path: Option<std::path::PathBuf>,
+    /// The SHA-256 of the downloaded file.
+    pub sha256: Option<String>,
+}
+
+impl ExportOutcome {
+    /// The outcome of a run that ended with `record` as it is.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        let state = match record.state {
+            RecordState::Queued => OutcomeState::Checked,
+            RecordState::Intended => OutcomeState::Unknown,
+            RecordState::Submitted => OutcomeState::Running,
+            RecordState::Complete => OutcomeState::Complete,
+            RecordState::Failed | RecordState::Refused | RecordState::Abandoned => {
+                OutcomeState::Failed
+            }
+        };
+        let is_watchable = record.state.is_live() || record.state == RecordState::Complete;
+        Self {
+            schema: SCHEMA,
+            export_id: Some(record.export_id.clone()),
+            state,
+            image_id: Some(record.image_id.clone()),
+            image_name: record.image_name.clone(),
+            region: record.region.clone(),
+            bucket: record.bucket.clone(),
+            format: record.format,
+            prefix: record.prefix.clone(),
+            task_id: record.task_id,
+            request_id: record.request_id.clone(),
+            submitted_at: record.submitted_at,
+            completed_at: record.completed_at,
+            reattach: if is_watchable {
+                record.reattach()
+            } else {
+                Vec::new()
+            },
+            files: record.files.iter().filter_map(OutcomeFile::of).collect(),
+            warnings: record.warnings.clone(),
+            reason: None,
+            interrupted: false,
+        }
+    }
+
+    /// The outcome of a run that left at once instead of watching.
+    #[must_use]
+    pub(crate) fn left_running(self) -> Self {
+        Self {
+            state: OutcomeState::Submitted,
+            ..self
+        }
+    }
+
+    /// The outcome of a run that watched `record` and ended as `end` says.
+    #[must_use]
+    pub fn after_watch(record: &Record, end: WatchEnd) -> Self {
+        let outcome = Self::of(record);
+        match end {
+            WatchEnd::Complete => Self {
+                state: OutcomeState::Complete,
+                ..outcome
+            },
+            WatchEnd::Failed(reason) => Self {
+                state: OutcomeState::Failed,
+                reason: Some(reason),
+                ..outcome
+            },
+            WatchEnd::TimedOut => Self {
+                state: OutcomeState::Running,
+                ..outcome
+            },
+            WatchEnd::Interrupted => Self {
+                interrupted: true,
+                ..outcome
+            },
+            WatchEnd::Unknown => Self {
+                state: OutcomeState::Unknown,
+                reason: Some("nothing of the export showed in the bucket".to_owned()),
+                ..outcome
+            },
+        }
+    }
+
+    /// The outcome of a run that checked `request` and submitted nothing; the files are those that the
+    /// export would write.
+    #[must_use]
+    pub fn checked(request: &ExportRequest, files: Vec<OutcomeFile>) -> Self {
+        Self {
+            schema: SCHEMA,
+            export_id: None,
+            state: OutcomeState::Checked,
+            image_id: Some(request.image_id.clone()),
+            image_name: None,
+            region: request.region.clone(),
+            bucket: request.bucket.clone(),
+            format: request.format,
+            prefix: request.prefix.clone(),
+            task_id: None,
+            request_id: None,
+            submitted_at: None,
+            completed_at: None,
+            reattach: Vec::new(),
+            files,
+            warnings: Vec::new(),
+            reason: None,
+            interrupted: false,
+        }
+    }
+}
+
+const SCHEMA: &str = "cvm-export.export.v1";
+
+impl OutcomeFile {
+    /// A file that an export would write, under the name that the cloud is expected to give it.
+    #[must_use]
+    pub fn expected(file: &ExpectedFile) -> Option<Self> {
+        Some(Self {
+            key: file.names.first()?.clone(),
+            disk: file.disk,
+            device: file.device.clone(),
+            snapshot_id: file.snapshot_id.clone(),
+            size_bytes: None,
+            crc64: None,
+            etag: None,
+            storage_class: None,
+            local_path: None,
+            sha256: None,
+        })
+    }
+
+    /// The file as its record knows it.
+    #[must_use]
+    pub fn of(file: &RecordFile) -> Option<Self> {
+        let object = file.object.as_ref();
+        Some(Self {
+            key: file.key()?.clone(),
+            disk: file.disk,
+            device: file.device.clone(),
+            snapshot_id: file.snapshot_id.clone(),
+            size_bytes: object.map(|object| object.size_bytes),
+            crc64: object.and_then(|object| object.crc64.clone()),
+            etag: object.map(|object| object.etag.clone()),
+            storage_class: object.map(|object| object.storage_class.clone()),
+            local_path: None,
+            sha256: None,
+        })
+    }
+}

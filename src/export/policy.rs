@@ -1,0 +1,53 @@
+//! The caller's own minimal CAM policy, for `check --print-policy`.
+
+use serde_json::{Value, json};
+
+use crate::model::{BucketName, Region};
+
+/// The rights that one person or robot needs to export images to `bucket`, as a CAM policy document.
+///
+/// `ExportImages` is allowed on every resource: whether CAM knows a finer one for it is not
+/// documented. In COS resources `uid` is the AppId.
+#[must_use]
+pub fn minimal_policy(bucket: &BucketName, region: &Region) -> Value {
+    let app_id = bucket.app_id().unwrap_or("*");
+    let bucket_resource = format!("qcs::cos:{region}:uid/{app_id}:{bucket}");
+    json!({
+        "version": "2.0",
+        "statement": [
+            {
+                "effect": "allow",
+                "action": [
+                    "cvm:DescribeImages",
+                    "cvm:DescribeSnapshots",
+                    "cvm:ExportImages",
+                    "cam:GetRole",
+                    "cam:GetUserAppId",
+                    "cam:ListAttachedRolePolicies",
+                    "cam:PassRole",
+                    "name/cos:GetService",
+                ],
+                "resource": ["*"],
+            },
+            {
+                "effect": "allow",
+                "action": [
+                    "name/cos:HeadBucket",
+                    "name/cos:GetBucket",
+                    "name/cos:ListMultipartUploads",
+                ],
+                "resource": [format!("{bucket_resource}/"), format!("{bucket_resource}/*")],
+            },
+            {
+                "effect": "allow",
+                "action": [
+                    "name/cos:HeadObject",
+                    "name/cos:GetObject",
+                    "name/cos:ListParts",
+                    "name/cos:PutObject",
+                ],
+                "resource": [format!("{bucket_resource}/*")],
+            },
+        ],
+    })
+}

@@ -1,0 +1,502 @@
+//! The table of checks: pure verdicts over [`Facts`].
+//!
+//! To add one: a name in `model`, a function here, a row in [`CHECKS`], and a field of [`Facts`]
+//! where something new must be looked up.
+
+mod image;
+
+use std::collections::BTreeSet;
+
+use super::IfExists;
+use super::facts::{DryRun, Fact, Facts};
+use crate::cloud::actions::cvm::Image;
+use crate::export::record::RecordState;
+use crate::export::refusals::{self, Later, Refusal};
+use crate::export::request::DiskScope;
+use crate::model::{CheckName, Finding, ImageFormat, Verdict};
+use image::{
+    disk_count, disk_size, encryption, image_state, image_type, license, of_image, platform,
+};
+
+/// The service principals of CVM: the documented carrier (product page 598/19447), and a spelling
+/// that occurs in bucket policies.
+const CVM_PRINCIPALS: &[&str] = &["cvm.qcloud.com", "cvm.cloud.tencent.com"];
+/// Preset policies that allow writing to COS.
+const WRITING_PRESETS: &[&str] = &[
+    "AdministratorAccess",
+    "QcloudCOSDataFullControl",
+    "QcloudCOSDataWriteOnly",
+    "QcloudCOSFullAccess",
+];
+
+/// How COS says that it does not serve an account (product page 436/7730): by code, and by the status
+/// alone where HEAD has no body.
+const UNPAID: &[&str] = &[
+    "PaymentRequired",
+    "UnavailableForLegalReasons",
+    "HTTP status 402",
+    "HTTP status 451",
+];
+
+/// A verdict with its reasons; the row adds the name.
+struct Judgement {
+    verdict: Verdict,
+    evidence: String,
+    remedy: Option<String>,
+}
+
+fn pass(evidence: impl Into<String>) -> Judgement {
+    Judgement {
+        verdict: Verdict::Pass,
+        evidence: evidence.into(),
+        remedy: None,
+    }
+}
+
+fn warn(evidence: impl Into<String>, remedy: impl Into<String>) -> Judgement {
+    Judgement {
+        verdict: Verdict::Warn,
+        evidence: evidence.into(),
+        remedy: Some(remedy.into()),
+    }
+}
+
+fn fail(evidence: impl Into<String>, remedy: impl Into<String>) -> Judgement {
+    Judgement {
+        verdict: Verdict::Fail,
+        evidence: evidence.into(),
+        remedy: Some(remedy.into()),
+    }
+}
+
+fn unknown(evidence: impl Into<String>, remedy: impl Into<String>) -> Judgement {
+    Judgement {
+        verdict: Verdict::Unknown,
+        evidence: evidence.into(),
+        remedy: Some(remedy.into()),
+    }
+}
+
+/// One row: what is checked, and how.
+struct Check {
+    name: CheckName,
+    judge: fn(&Facts, IfExists) -> Judgement,
+}
+
+/// Every check, in the order in which findings are reported.
+const CHECKS: &[Check] = &[
+    Check {
+        name: CheckName::ImageType,
+        judge: |facts, _| of_image(facts, |_, image| image_type(image)),
+    },
+    Check {
+        name: CheckName::ImageState,
+        judge: |facts, _| of_image(facts, |_, image| image_state(image)),
+    },
+    Check {
+        name: CheckName::Platform,
+        judge: |facts, _| of_image(facts, |_, image| platform(image)),
+    },
+    Check {
+        name: CheckName::License,
+        judge: |facts, _| of_image(facts, |_, image| license(image)),
+    },
+    Check {
+        name: CheckName::DiskSize,
+        judge: |facts, _| of_image(facts, |facts, image| disk_size(image, facts.request.scope)),
+    },
+    Check {
+        name: CheckName::DiskCount,
+        judge: |facts, _| of_image(facts, |facts, image| disk_count(image, facts.request.scope)),
+    },
+    Check {
+        name: CheckName::Encryption,
+        judge: |facts, _| encryption(facts),
+    },
+    Check {
+        name: CheckName::Format,
+        judge: |facts, _| format(facts.request.format),
+    },
+    Check {
+        name: CheckName::BucketRegion,
+        judge: |facts, _| bucket_region(facts),
+    },
+    Check {
+        name: CheckName::CosActive,
+        judge: |facts, _| cos_active(facts),
+    },
+    Check {
+        name: CheckName::Role,
+        judge: |facts, _| role(facts),
+    },
+    Check {
+        name: CheckName::Feature,
+        judge: |facts, _| feature(facts),
+    },
+    Check {
+        name: CheckName::Prefix,
+        judge: |facts, _| prefix(facts),
+    },
+    Check {
+        name: CheckName::NameCollision,
+        judge: name_collision,
+    },
+    Check {
+        name: CheckName::Quota,
+        judge: |facts, _| quota(facts),
+    },
+    Check {
+        name: CheckName::ServerDryRun,
+        judge: |facts, _| server_dry_run(facts),
+    },
+];
+
+/// Judges `facts`; every check speaks, except the cloud's own dry run where it was not asked for.
+#[must_use]
+pub(crate) fn judge(facts: &Facts, if_exists: IfExists) -> Vec<Finding> {
+    let asked = |check: &&Check| {
+        check.name != CheckName::ServerDryRun || !matches!(facts.dry_run, Fact::NotAsked)
+    };
+    let rows = CHECKS.iter().filter(asked);
+    rows.map(|check| finding(check.name, (check.judge)(facts, if_exists)))
+        .collect()
+}
+
+/// Judges what an image alone tells, for lists of images.
+#[must_use]
+pub fn check_image(image: &Image, scope: DiskScope) -> Vec<Finding> {
+    vec![
+        finding(CheckName::ImageType, image_type(image)),
+        finding(CheckName::ImageState, image_state(image)),
+        finding(CheckName::Platform, platform(image)),
+        finding(CheckName::License, license(image)),
+        finding(CheckName::DiskSize, disk_size(image, scope)),
+        finding(CheckName::DiskCount, disk_count(image, scope)),
+    ]
+}
+
+fn finding(check: CheckName, judgement: Judgement) -> Finding {
+    let Judgement {
+        verdict,
+        evidence,
+        remedy,
+    } = judgement;
+    Finding {
+        check,
+        verdict,
+        evidence,
+        remedy,
+    }
+}
+
+fn format(format: ImageFormat) -> Judgement {
+    match format {
+        ImageFormat::Raw => pass("raw: each file is as large as its disk"),
+        ImageFormat::Qcow2 => pass("qcow2: the files' sizes are not known beforehand"),
+        ImageFormat::Vhd | ImageFormat::Vmdk => warn(
+            format!("{format}: which subtype the exporter writes is not documented"),
+            "use `--format raw` where the reader is picky, and convert with `qemu-img convert`",
+        ),
+    }
+}
+
+fn bucket_region(facts: &Facts) -> Judgement {
+    let (bucket, region) = (&facts.request.bucket, &facts.request.region);
+    let listed = facts.buckets.known().and_then(|buckets| {
+        buckets
+            .iter()
+            .find(|entry| entry.name == *bucket)
+            .map(|entry| &entry.region)
+    });
+    let elsewhere = |actual: &crate::model::Region| {
+        fail(
+            format!("bucket `{bucket}` is in {actual}, the image in {region}"),
+            format!("use a bucket of {region}, or an image of {actual} with `--region {actual}`"),
+        )
+    };
+    match (&facts.bucket, listed) {
+        (_, Some(actual)) if actual != region => elsewhere(actual),
+        (Fact::Known(Some(head)), _) => match &head.region {
+            Some(actual) if actual != region => elsewhere(actual),
+            _ => pass(format!("bucket `{bucket}` is in {region}")),
+        },
+        (_, Some(_)) => pass(format!("bucket `{bucket}` is listed in {region}")),
+        (Fact::Known(None), None) => fail(
+            format!("there is no bucket `{bucket}` in {region}"),
+            refusals::BUCKET,
+        ),
+        (other, None) => unknown(
+            other.why_unknown().unwrap_or_default(),
+            "allow `name/cos:HeadBucket` on the bucket or `name/cos:GetService`",
+        ),
+    }
+}
+
+fn cos_active(facts: &Facts) -> Judgement {
+    let refused = [facts.bucket.why_unknown(), facts.buckets.why_unknown()];
+    let unpaid = refused
+        .into_iter()
+        .flatten()
+        .find(|reason| UNPAID.iter().any(|sign| reason.contains(sign)));
+    if let Some(reason) = unpaid {
+        return fail(
+            format!("COS does not serve the account: {reason}"),
+            "settle the account's balance in the billing console, then look into the COS console",
+        );
+    }
+    match (&facts.bucket, &facts.buckets) {
+        (Fact::Known(Some(_)), _) => pass("COS answers for the bucket"),
+        (_, Fact::Known(buckets)) if buckets.is_empty() => fail(
+            "the account has no bucket at all",
+            "activate COS in its console (console.cloud.tencent.com/cos) and create a bucket in the image's region",
+        ),
+        (_, Fact::Known(buckets)) => pass(format!("COS lists {} buckets", buckets.len())),
+        (_, other) => unknown(
+            other.why_unknown().unwrap_or_default(),
+            "allow `name/cos:HeadBucket` on the bucket or `name/cos:GetService`",
+        ),
+    }
+}
+
+fn role(facts: &Facts) -> Judgement {
+    let name = &facts.request.role;
+    let role = match &facts.role {
+        Fact::Known(Some(role)) => role,
+        Fact::Known(None) => {
+            return fail(format!("there is no role `{name}`"), refusals::ROLE_SETUP);
+        }
+        other => {
+            return unknown(
+                other.why_unknown().unwrap_or_default(),
+                "allow `cam:GetRole`; the cloud checks the role itself",
+            );
+        }
+    };
+    let trust = trusts_cvm(role.policy_document.as_str());
+    if trust == Some(false) {
+        return fail(
+            format!("role `{name}` does not trust the service CVM"),
+            refusals::ROLE_SETUP,
+        );
+    }
+    let policies = match &facts.policies {
+        Fact::Known(policies) => policies,
+        other => {
+            return unknown(
+                other.why_unknown().unwrap_or_default(),
+                "allow `cam:ListAttachedRolePolicies`; the cloud checks the role itself",
+            );
+        }
+    };
+    let writes = |name: &str| WRITING_PRESETS.contains(&name);
+    if let Some(policy) = policies
+        .iter()
+        .find(|policy| policy.is_preset && writes(policy.name.as_str()))
+    {
+        return match trust {
+            Some(_) => pass(format!(
+                "role `{name}` trusts CVM and carries {}",
+                policy.name
+            )),
+            None => unknown(
+                format!(
+                    "role `{name}` carries {}, and its trust document cannot be read",
+                    policy.name
+                ),
+                "look in the CAM console whether the role trusts the product service CVM (cvm)",
+            ),
+        };
+    }
+    let names: Vec<&str> = policies.iter().map(|policy| policy.name.as_str()).collect();
+    if policies.iter().any(|policy| !policy.is_preset) {
+        return unknown(
+            format!(
+                "role `{name}` carries custom policies, whose names say nothing: {}",
+                names.join(", ")
+            ),
+            "`cvm-export check` asks the cloud itself by a dry run",
+        );
+    }
+    let carried = if names.is_empty() {
+        "no policy".to_owned()
+    } else {
+        names.join(", ")
+    };
+    fail(
+        format!("role `{name}` carries {carried}: nothing that allows writing to COS"),
+        refusals::ROLE_POLICY,
+    )
+}
+
+/// Whether a trust document names CVM as a service; `None` when it cannot be read.
+fn trusts_cvm(document: &str) -> Option<bool> {
+    let document: serde_json::Value = serde_json::from_str(document).ok()?;
+    let statements = match field(&document, "statement")? {
+        serde_json::Value::Array(statements) => statements.clone(),
+        single => vec![single.clone()],
+    };
+    Some(statements.iter().any(|statement| {
+        let effect = field(statement, "effect").and_then(serde_json::Value::as_str);
+        let services =
+            field(statement, "principal").and_then(|principal| field(principal, "service"));
+        let names = match services {
+            Some(serde_json::Value::Array(names)) => {
+                names.iter().filter_map(|name| name.as_str()).collect()
+            }
+            Some(serde_json::Value::String(name)) => vec![name.as_str()],
+            _ => Vec::new(),
+        };
+        effect.is_none_or(|effect| effect.eq_ignore_ascii_case("allow"))
+            && names.iter().any(|name| CVM_PRINCIPALS.contains(name))
+    }))
+}
+
+/// The field `name` in whatever case: the documents show lower case, other tools write capitals.
+fn field<'a>(value: &'a serde_json::Value, name: &str) -> Option<&'a serde_json::Value> {
+    value
+        .as_object()?
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
+}
+
+fn feature(facts: &Facts) -> Judgement {
+    match &facts.dry_run {
+        Fact::Known(DryRun::Accepted) => pass("the cloud accepts a dry run"),
+        Fact::Known(DryRun::Refused { code, .. }) => match Refusal::of(code.as_str()) {
+            Some(refusal) if refusal.check == CheckName::Feature => {
+                fail(format!("{} ({code})", refusal.meaning), refusal.remedy)
+            }
+            _ => pass("the cloud refuses a dry run for another reason"),
+        },
+        _ => unknown(
+            "no call tells whether the account may export images",
+            "`cvm-export check` asks the cloud by a dry run; accounts that are refused apply by a ticket",
+        ),
+    }
+}
+
+fn prefix(facts: &Facts) -> Judgement {
+    if let Err(problem) = &facts.files {
+        return fail(
+            problem.clone(),
+            "choose a shorter `--prefix`: a key has at most 850 bytes",
+        );
+    }
+    match &facts.request.prefix {
+        None => pass("no prefix: the files' names start with the image's id"),
+        Some(prefix) if prefix.as_str().contains('/') => warn(
+            format!(
+                "`{prefix}` holds a slash, which makes a folder; whether the exporter takes it is not documented"
+            ),
+            "use a prefix without a slash if the cloud refuses this one",
+        ),
+        Some(prefix) => pass(format!("the files' names start with `{prefix}_`")),
+    }
+}
+
+fn name_collision(facts: &Facts, if_exists: IfExists) -> Judgement {
+    let watched: BTreeSet<_> = facts.objects.keys().collect();
+    let standing: Vec<String> = facts
+        .objects
+        .iter()
+        .filter(|(_, fact)| matches!(fact, Fact::Known(Some(_))))
+        .map(|(key, _)| format!("`{key}`"))
+        .collect();
+    let growing: Vec<String> = facts
+        .uploads
+        .known()
+        .into_iter()
+        .flat_map(|list| &list.uploads)
+        .filter(|upload| watched.contains(&upload.key))
+        .map(|upload| format!("`{}` (being uploaded)", upload.key))
+        .collect();
+    if !standing.is_empty() || !growing.is_empty() {
+        let evidence = format!(
+            "the bucket already holds {}",
+            [standing, growing].concat().join(", ")
+        );
+        let proven = facts
+            .claim
+            .known()
+            .and_then(Option::as_ref)
+            .is_some_and(|claim| {
+                matches!(claim.state, RecordState::Submitted | RecordState::Complete)
+            });
+        return match if_exists {
+            IfExists::Overwrite => warn(
+                evidence,
+                "the export replaces it, as `--if-exists overwrite` says",
+            ),
+            IfExists::Skip => warn(
+                evidence,
+                "`--if-exists skip` takes it as the result where it is proven to be this image's",
+            ),
+            IfExists::Fail if proven => fail(
+                evidence,
+                "it is an earlier export of this image: take it with `--if-exists skip`, replace it with \
+                 `--if-exists overwrite`, or choose another `--prefix`",
+            ),
+            IfExists::Fail => fail(
+                evidence,
+                "choose another `--prefix`, or replace it with `--if-exists overwrite`",
+            ),
+        };
+    }
+    let blind = facts.objects.values().find_map(Fact::why_unknown);
+    match (facts.objects.is_empty(), blind) {
+        (true, _) => unknown(
+            "the files' names are not known, so nothing was looked for",
+            "a file of the same name would be replaced",
+        ),
+        (false, Some(reason)) => unknown(
+            reason,
+            "allow `name/cos:HeadObject` and `name/cos:GetBucket`, or a file of the same name may be replaced unseen",
+        ),
+        (false, None) => pass(match facts.uploads.why_unknown() {
+            None => "no object and no upload of the expected names".to_owned(),
+            Some(reason) => format!(
+                "no object of the expected names; unfinished uploads were not seen ({reason})"
+            ),
+        }),
+    }
+}
+
+fn quota(facts: &Facts) -> Judgement {
+    match facts.running_exports {
+        0 => pass("no running export is known on this machine"),
+        running => warn(
+            format!(
+                "{running} exports are running as far as this machine knows; the account's limit is not published"
+            ),
+            "the submit waits when the limit is reached; `--no-queue` does not wait",
+        ),
+    }
+}
+
+fn server_dry_run(facts: &Facts) -> Judgement {
+    match &facts.dry_run {
+        Fact::Known(DryRun::Accepted) => pass("the cloud would accept the export"),
+        Fact::Known(DryRun::Refused { code, message }) => match Refusal::of(code.as_str()) {
+            Some(refusal) if refusal.later == Later::WhenOthersFinish => warn(
+                format!("{} ({code}: {message})", refusal.meaning),
+                refusal.remedy,
+            ),
+            Some(refusal) => fail(
+                format!("{} ({code}: {message})", refusal.meaning),
+                refusal.remedy,
+            ),
+            None => fail(
+                format!("the cloud would refuse the export ({code}: {message})"),
+                "look the code up on the ExportImages page of the CVM API documentation",
+            ),
+        },
+        other => unknown(
+            other.why_unknown().unwrap_or_default(),
+            "allow `cvm:ExportImages`; nothing is started by a dry run",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! Each check over a world in which all of them pass, with one thing changed.
+
+mod account;
+mod bucket;
+mod image;
+
+use std::fmt::Debug;
+
+use super::*;
+use crate::cloud::actions::cam::RoleInfo;
+use crate::cloud::actions::cbs::Snapshot;
+use crate::cloud::cos::{BucketEntry, BucketHead, Upload, UploadList};
+use crate::export::preflight::AttachedPolicy;
+use crate::export::refusals::REFUSALS;
+use crate::export::samples::{self, DISK_GIB, key, object};
+use crate::model::Region;
+
+const API_NAME: &str = "p_img-1_system_snap-0.raw";
+const CONSOLE_NAME: &str = "p_xvda.raw";
+const TRUST: &str = r#"{"version":"2.0","statement":[{"action":"name/sts:AssumeRole","effect":"allow",
+    "principal":{"service":["cvm.qcloud.com"]}}]}"#;
+
+fn denied<T>() -> Fact<T> {
+    Fact::NotPermitted("denied by CAM".to_owned())
+}
+
+fn silent<T>() -> Fact<T> {
+    Fact::NoAnswer("no answer came".to_owned())
+}
+
+fn region(text: &str) -> Region {
+    text.parse().expect("region")
+}
+
+fn entry(name: &str, place: &str) -> BucketEntry {
+    BucketEntry {
+        name: name.parse().expect("bucket"),
+        region: region(place),
+    }
+}
+
+fn head(place: Option<&str>) -> Fact<Option<BucketHead>> {
+    Fact::Known(Some(BucketHead {
+        region: place.map(region),
+    }))
+}
+
+fn snapshot(id: &str, encrypt: Option<bool>) -> Snapshot {
+    Snapshot {
+        snapshot_id: id.into(),
+        encrypt,
+    }
+}
+
+fn uploads(keys: &[&str]) -> Fact<UploadList> {
+    let uploads = keys.iter().map(|name| Upload {
+        key: key(name),
+        upload_id: format!("u-{name}"),
+    });
+    Fact::Known(UploadList {
+        uploads: uploads.collect(),
+        is_truncated: false,
+    })
+}
+
+fn policies(list: &[(&str, bool)]) -> Fact<Vec<AttachedPolicy>> {
+    let list = list.iter().map(|(name, is_preset)| AttachedPolicy {
+        name: (*name).into(),
+        is_preset: *is_preset,
+    });
+    Fact::Known(list.collect())
+}
+
+fn trust(document: &str) -> Fact<Option<RoleInfo>> {
+    Fact::Known(Some(RoleInfo {
+        policy_document: document.into(),
+    }))
+}
+
+fn refused(code: &str) -> Fact<DryRun> {
+    Fact::Known(DryRun::Refused {
+        code: code.into(),
+        message: "words of the cloud".into(),
+    })
+}
+
+/// A world in which every check passes.
+fn facts() -> Facts {
+    let request = samples::request();
+    let sizes = [DISK_GIB, DISK_GIB];
+    let files = request
+        .predict_files(&samples::disks(&sizes))
+        .expect("names");
+    let names = files.iter().flat_map(|file| file.names.clone());
+    Facts {
+        objects: names.map(|name| (name, Fact::Known(None))).collect(),
+        files: Ok(files),
+        image: Fact::Known(Some(samples::image(&sizes))),
+        found_in: Vec::new(),
+        snapshots: Fact::Known(vec![
+            snapshot("snap-0", Some(false)),
+            snapshot("snap-1", None),
+        ]),
+        buckets: Fact::Known(vec![
+            entry("a-1250000000", "ap-singapore"),
+            entry("b-1250000000", "ap-guangzhou"),
+        ]),
+        bucket: head(Some("ap-guangzhou")),
+        role: trust(TRUST),
+        policies: policies(&[("QcloudCOSDataFullControl", true)]),
+        uploads: uploads(&[]),
+        claim: Fact::Known(None),
+        dry_run: Fact::Known(DryRun::Accepted),
+        running_exports: 0,
+        request,
+    }
+}
+
+fn image_of(facts: &mut Facts) -> &mut Image {
+    match &mut facts.image {
+        Fact::Known(Some(image)) => image,
+        other => panic!("the sample world has an image, not {other:?}"),
+    }
+}
+
+fn find(facts: &Facts, if_exists: IfExists, check: CheckName) -> Finding {
+    let mut findings = judge(facts, if_exists);
+    findings.retain(|finding| finding.check == check);
+    assert_eq!(
+        findings.len(),
+        1,
+        "`{check}` should speak once: {findings:?}"
+    );
+    findings.remove(0)
+}
+
+/// Asserts the verdict, that evidence and remedy hold `words`, and that exactly a pass needs no remedy.
+fn assert_finding(asked: &dyn Debug, finding: &Finding, verdict: Verdict, words: &[&str]) {
+    assert_eq!(
+        finding.verdict, verdict,
+        "asked: {asked:?}; seen: {finding:?}"
+    );
+    let text = format!(
+        "{} | {}",
+        finding.evidence,
+        finding.remedy.as_deref().unwrap_or_default()
+    );
+    for word in words {
+        assert!(
+            text.contains(word),
+            "asked: {asked:?}; expected: `{word}`; seen: {text}"
+        );
+    }
+    assert!(
+        !finding.evidence.is_empty(),
+        "asked: {asked:?}; no evidence"
+    );
+    assert_eq!(
+        finding.remedy.is_none(),
+        verdict == Verdict::Pass,
+        "asked: {asked:?}; seen: {finding:?}"
+    );
+}
+
+/// What is changed in the good world, what the check then says, and words that it says it with.
+type Case<'a> = (&'a str, fn(&mut Facts), Verdict, &'a [&'a str]);
+
+fn assert_cases(check: CheckName, cases: &[Case<'_>]) {
+    for (asked, change, verdict, words) in cases {
+        let mut facts = facts();
+        change(&mut facts);
+        assert_finding(
+            &(check, asked),
+            &find(&facts, IfExists::Fail, check),
+            *verdict,
+            words,
+        );
+    }
+}
+
+use Verdict::{Fail, Pass, Unknown, Warn};
+
+#[test]
+fn in_a_good_world_every_check_passes_in_table_order() {
+    let findings = judge(&facts(), IfExists::Fail);
+    let names: Vec<CheckName> = findings.iter().map(|finding| finding.check).collect();
+    assert_eq!(names, CheckName::ALL);
+    for finding in &findings {
+        assert_finding(&"the good world", finding, Pass, &[]);
+    }
+}
+
+#[test]
+fn only_the_clouds_own_dry_run_is_silent_where_it_was_not_asked_for() {
+    let facts = Facts {
+        dry_run: Fact::NotAsked,
+        ..facts()
+    };
+    let names: Vec<CheckName> = judge(&facts, IfExists::Fail)
+        .iter()
+        .map(|finding| finding.check)
+        .collect();
+    let expected: Vec<CheckName> = CheckName::ALL
+        .iter()
+        .copied()
+        .filter(|name| *name != CheckName::ServerDryRun)
+        .collect();
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn in_a_world_that_may_not_be_seen_nothing_passes_by_accident_and_nothing_fails() {
+    let mut facts = Facts {
+        image: denied(),
+        snapshots: Fact::NotAsked,
+        buckets: denied(),
+        bucket: denied(),
+        role: denied(),
+        policies: denied(),
+        files: Ok(Vec::new()),
+        uploads: denied(),
+        claim: denied(),
+        dry_run: denied(),
+        ..facts()
+    };
+    facts.objects.clear();
+    // What needs no look-up still passes.
+    let own = [CheckName::Format, CheckName::Prefix, CheckName::Quota];
+    for finding in judge(&facts, IfExists::Fail) {
+        let expected = if own.contains(&finding.check) {
+            Pass
+        } else {
+            Unknown
+        };
+        assert_finding(&"a blind world", &finding, expected, &[]);
+    }
+}

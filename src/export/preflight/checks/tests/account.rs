@@ -1,0 +1,327 @@
+//! What the account decides: its role, its right to export, its running exports.
+
+use super::*;
+
+#[test]
+fn a_role_passes_only_when_it_is_there_trusts_cvm_and_carries_a_preset_that_writes() {
+    assert_cases(
+        CheckName::Role,
+        &[
+            (
+                "missing",
+                |facts| facts.role = Fact::Known(None),
+                Fail,
+                &["there is no role `CVM_QcsRole`", "make a role"],
+            ),
+            (
+                "denied",
+                |facts| facts.role = denied(),
+                Unknown,
+                &["denied by CAM", "cam:GetRole"],
+            ),
+            (
+                "silent",
+                |facts| facts.role = silent(),
+                Unknown,
+                &["no answer came"],
+            ),
+            (
+                "trusts another",
+                |facts| facts.role = trust(&TRUST.replace("cvm.", "scf.")),
+                Fail,
+                &["does not trust"],
+            ),
+            (
+                "policies denied",
+                |facts| facts.policies = denied(),
+                Unknown,
+                &["cam:ListAttachedRolePolicies"],
+            ),
+            (
+                "trusts another, policies denied",
+                |facts| {
+                    facts.role = trust(&TRUST.replace("cvm.", "scf."));
+                    facts.policies = denied();
+                },
+                Fail,
+                &["does not trust"],
+            ),
+            (
+                "no policy",
+                |facts| facts.policies = policies(&[]),
+                Fail,
+                &["no policy", "QcloudCOSDataFullControl"],
+            ),
+            (
+                "presets that do not write",
+                |facts| {
+                    facts.policies = policies(&[
+                        ("QcloudKMSFullAccess", true),
+                        ("QcloudCOSReadOnlyAccess", true),
+                    ]);
+                },
+                Fail,
+                &[
+                    "QcloudKMSFullAccess, QcloudCOSReadOnlyAccess",
+                    "nothing that allows writing",
+                ],
+            ),
+            (
+                "custom alone",
+                |facts| facts.policies = policies(&[("mine", false)]),
+                Unknown,
+                &["custom policies", "mine"],
+            ),
+            (
+                "custom and a reading preset",
+                |facts| {
+                    facts.policies =
+                        policies(&[("QcloudCOSReadOnlyAccess", true), ("mine", false)]);
+                },
+                Unknown,
+                &["mine"],
+            ),
+            (
+                "custom that is named like a preset",
+                |facts| {
+                    facts.policies = policies(&[("QcloudCOSFullAccess", false)]);
+                },
+                Unknown,
+                &["whose names say nothing"],
+            ),
+            (
+                "custom and a writing preset",
+                |facts| {
+                    facts.policies = policies(&[("mine", false), ("QcloudCOSFullAccess", true)]);
+                },
+                Pass,
+                &["carries QcloudCOSFullAccess"],
+            ),
+            (
+                "unreadable trust",
+                |facts| facts.role = trust("garbage"),
+                Unknown,
+                &["trust document cannot be read"],
+            ),
+            (
+                "unreadable trust, no policy",
+                |facts| {
+                    facts.role = trust("garbage");
+                    facts.policies = policies(&[]);
+                },
+                Fail,
+                &["no policy"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn every_preset_that_writes_passes() {
+    for name in [
+        "AdministratorAccess",
+        "QcloudCOSDataFullControl",
+        "QcloudCOSDataWriteOnly",
+        "QcloudCOSFullAccess",
+    ] {
+        let facts = Facts {
+            policies: policies(&[("QcloudKMSFullAccess", true), (name, true)]),
+            ..facts()
+        };
+        assert_finding(
+            &name,
+            &find(&facts, IfExists::Fail, CheckName::Role),
+            Pass,
+            &[name, "trusts CVM"],
+        );
+    }
+}
+
+#[test]
+fn trust_documents_are_read_in_every_shape_that_occurs() {
+    let cases = [
+        (TRUST, Some(true)),
+        (
+            r#"{"statement":[{"effect":"allow","principal":{"service":"cvm.qcloud.com"}}]}"#,
+            Some(true),
+        ),
+        (
+            r#"{"statement":{"effect":"allow","principal":{"service":["cvm.cloud.tencent.com"]}}}"#,
+            Some(true),
+        ),
+        (
+            r#"{"Statement":[{"Effect":"Allow","Principal":{"Service":["cvm.qcloud.com"]}}]}"#,
+            Some(true),
+        ),
+        (
+            r#"{"statement":[{"principal":{"service":["cvm.qcloud.com"]}}]}"#,
+            Some(true),
+        ),
+        (
+            r#"{"statement":[{"principal":{"service":["scf.qcloud.com","cvm.qcloud.com"]}}]}"#,
+            Some(true),
+        ),
+        (
+            r#"{"statement":[{"principal":{"qcs":["x"]}},{"principal":{"service":"cvm.qcloud.com"}}]}"#,
+            Some(true),
+        ),
+        (
+            r#"{"statement":[{"effect":"deny","principal":{"service":["cvm.qcloud.com"]}}]}"#,
+            Some(false),
+        ),
+        (
+            r#"{"Statement":[{"Effect":"Deny","Principal":{"Service":["cvm.qcloud.com"]}}]}"#,
+            Some(false),
+        ),
+        (
+            r#"{"statement":[{"effect":"allow","principal":{"service":["cvmx.qcloud.com"]}}]}"#,
+            Some(false),
+        ),
+        (
+            r#"{"statement":[{"effect":"allow","principal":{"qcs":["cvm.qcloud.com"]}}]}"#,
+            Some(false),
+        ),
+        (
+            r#"{"statement":[{"effect":"allow","principal":{"service":[7,null]}}]}"#,
+            Some(false),
+        ),
+        (r#"{"statement":[]}"#, Some(false)),
+        (r#"{"statement":["text"]}"#, Some(false)),
+        ("{}", None),
+        ("[]", None),
+        ("null", None),
+        ("", None),
+        ("garbage", None),
+        ("%7B%22statement%22%3A%5B%5D%7D", None),
+    ];
+    for (document, expected) in cases {
+        assert_eq!(trusts_cvm(document), expected, "asked: {document}");
+    }
+}
+
+#[test]
+fn the_feature_is_judged_by_the_clouds_answer_to_a_dry_run() {
+    assert_cases(
+        CheckName::Feature,
+        &[
+            ("accepted", |_| {}, Pass, &["accepts a dry run"]),
+            (
+                "not asked",
+                |facts| facts.dry_run = Fact::NotAsked,
+                Unknown,
+                &["ticket"],
+            ),
+            (
+                "denied",
+                |facts| facts.dry_run = denied(),
+                Unknown,
+                &["dry run"],
+            ),
+            ("silent", |facts| facts.dry_run = silent(), Unknown, &[]),
+            (
+                "not on the list",
+                |facts| {
+                    facts.dry_run = refused("InvalidParameter.SpecialParameterForSpecialAccount");
+                },
+                Fail,
+                &[
+                    "(InvalidParameter.SpecialParameterForSpecialAccount)",
+                    "ticket",
+                    "uin",
+                    "region",
+                    "bucket",
+                ],
+            ),
+            (
+                "for another reason",
+                |facts| {
+                    facts.dry_run = refused("InvalidParameterValue.BucketNotFound");
+                },
+                Pass,
+                &["another reason"],
+            ),
+            (
+                "for a new reason",
+                |facts| facts.dry_run = refused("Moon.Full"),
+                Pass,
+                &["another reason"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn every_known_refusal_of_a_dry_run_is_said_with_its_remedy() {
+    for refusal in REFUSALS {
+        let facts = Facts {
+            dry_run: refused(refusal.code),
+            ..facts()
+        };
+        let later = refusal.later == Later::WhenOthersFinish;
+        let words = [
+            refusal.meaning,
+            refusal.code,
+            "words of the cloud",
+            refusal.remedy,
+        ];
+        let finding = find(&facts, IfExists::Fail, CheckName::ServerDryRun);
+        assert_finding(
+            &refusal.code,
+            &finding,
+            if later { Warn } else { Fail },
+            &words,
+        );
+        let is_feature = refusal.check == CheckName::Feature;
+        let finding = find(&facts, IfExists::Fail, CheckName::Feature);
+        assert_eq!(
+            finding.verdict == Fail,
+            is_feature,
+            "asked: {}; seen: {finding:?}",
+            refusal.code
+        );
+    }
+}
+
+#[test]
+fn a_dry_run_without_a_known_answer_is_a_failure_or_unknown() {
+    assert_cases(
+        CheckName::ServerDryRun,
+        &[
+            ("accepted", |_| {}, Pass, &["would accept"]),
+            (
+                "new code",
+                |facts| facts.dry_run = refused("Moon.Full"),
+                Fail,
+                &["Moon.Full: words of the cloud", "documentation"],
+            ),
+            (
+                "denied",
+                |facts| facts.dry_run = denied(),
+                Unknown,
+                &["denied by CAM", "cvm:ExportImages"],
+            ),
+            (
+                "silent",
+                |facts| facts.dry_run = silent(),
+                Unknown,
+                &["no answer came"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn running_exports_are_warned_of_with_their_number() {
+    assert_cases(
+        CheckName::Quota,
+        &[
+            ("none", |_| {}, Pass, &["no running export"]),
+            (
+                "one",
+                |facts| facts.running_exports = 1,
+                Warn,
+                &["1 exports are running", "--no-queue"],
+            ),
+        ],
+    );
+}

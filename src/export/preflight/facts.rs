@@ -1,0 +1,451 @@
+//! Every look-up that the checks need, made once and concurrently.
+//!
+//! Nothing is judged here. What may not be seen, and what gave no usable answer, stays apart from
+//! what is not there.
+
+use std::collections::BTreeMap;
+
+use crate::cloud::Cloud;
+use crate::cloud::actions::cam::{GetRole, ListAttachedRolePolicies, RoleInfo};
+use crate::cloud::actions::cbs::{DescribeSnapshots, Snapshot};
+use crate::cloud::actions::cvm::{DescribeImages, ExportImagesDryRun, Image};
+use crate::cloud::actions::region::DescribeRegions;
+use crate::cloud::api::{ApiError, ApiErrorKind};
+use crate::cloud::cos::{BucketEntry, BucketHead, CosError, CosErrorKind, ObjectMeta, UploadList};
+use crate::error::Error;
+use crate::export::record::Record;
+use crate::export::request::{Disk, DiskRole, ExpectedFile, ExportRequest};
+use crate::model::{CloudText, ImageId, ObjectKey, Region};
+
+/// A claim is a record of a few KiB; anything larger is not one of ours.
+const CLAIM_LIMIT_BYTES: usize = 1024 * 1024;
+
+/// What is known about one thing.
+#[derive(Clone, Debug)]
+pub enum Fact<T> {
+    /// It was looked up.
+    Known(T),
+    /// The caller may not look, with the cloud's words.
+    NotPermitted(String),
+    /// There was no usable answer, with the reason.
+    NoAnswer(String),
+    /// Nobody looked: it depends on something that is not known, or the command does not need it.
+    NotAsked,
+}
+
+impl<T> Fact<T> {
+    /// The value, where it is known.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Why the value is not known.
+    pub fn why_unknown(&self) -> Option<&str> {
+        match self {
+            Self::Known(_) => None,
+            Self::NotPermitted(reason) | Self::NoAnswer(reason) => Some(reason),
+            Self::NotAsked => Some("not looked up"),
+        }
+    }
+}
+
+/// What the cloud says to a dry run of the export.
+#[derive(Clone, Debug)]
+pub enum DryRun {
+    /// The export would be accepted.
+    Accepted,
+    /// The export would be refused.
+    Refused {
+        /// The cloud's code.
+        code: CloudText,
+        /// The cloud's words.
+        message: CloudText,
+    },
+}
+
+/// Everything that was looked up for one export.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// What is to be exported.
+    pub request: ExportRequest,
+    /// The image; `Known(None)` when this region has none of that id.
+    pub image: Fact<Option<Image>>,
+    /// Where an image that is not in this region was found.
+    pub found_in: Vec<Region>,
+    /// The snapshots of the disks that would be exported.
+    pub snapshots: Fact<Vec<Snapshot>>,
+    /// The account's buckets.
+    pub buckets: Fact<Vec<BucketEntry>>,
+    /// The bucket; `Known(None)` when the region's host does not find it.
+    pub bucket: Fact<Option<BucketHead>>,
+    /// The role; `Known(None)` when the account has none of that name.
+    pub role: Fact<Option<RoleInfo>>,
+    /// The names of the policies attached to the role, with their type (`QCS` for presets).
+    pub policies: Fact<Vec<AttachedPolicy>>,
+    /// The files that the export would write.
+    pub files: Result<Vec<ExpectedFile>, String>,
+    /// What stands in the bucket under each watched name.
+    pub objects: BTreeMap<ObjectKey, Fact<Option<ObjectMeta>>>,
+    /// Unfinished uploads whose names start like the watched ones.
+    pub uploads: Fact<UploadList>,
+    /// The record that an earlier run left in the bucket.
+    pub claim: Fact<Option<Record>>,
+    /// What the cloud says to a dry run.
+    pub dry_run: Fact<DryRun>,
+    /// Exports that this machine's journal believes to be running.
+    pub running_exports: usize,
+}
+
+/// A policy that is attached to the role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachedPolicy {
+    /// Its name.
+    pub name: CloudText,
+    /// Whether Tencent Cloud made it; a custom policy's name says nothing about its content.
+    pub is_preset: bool,
+}
+
+/// What is already known, and what else is wanted, when the look-ups begin.
+#[derive(Clone, Debug)]
+pub(crate) struct GatherOptions {
+    /// The account's buckets, from finding the bucket's region.
+    pub buckets: Fact<Vec<BucketEntry>>,
+    /// The image, where the prefix had to know its name.
+    pub image: Fact<Option<Image>>,
+    /// Whether to ask the cloud for a dry run.
+    pub server_dry_run: bool,
+    /// Whether to read the claim.
+    pub claim: bool,
+    /// Exports that this machine's journal believes to be running.
+    pub running_exports: usize,
+}
+
+/// Looks everything up for `request`.
+///
+/// # Errors
+/// Credentials that the cloud does not accept end the gathering, as every other look-up would say
+/// the same. Everything else becomes a fact.
+pub(crate) async fn gather(
+    cloud: &Cloud,
+    request: &ExportRequest,
+    options: GatherOptions,
+) -> Result<Facts, Error> {
+    let cos = cloud.cos();
+    let (bucket, region) = (&request.bucket, &request.region);
+    let image_and_after = async {
+        let image = match options.image {
+            Fact::NotAsked => fetch_image(cloud, region, &request.image_id).await?,
+            known => known,
+        };
+        let (files, disks) = predict(request, &image);
+        let snapshot_ids: Vec<_> = disks.iter().map(|disk| disk.snapshot_id.clone()).collect();
+        let names: Vec<ObjectKey> = files
+            .iter()
+            .flatten()
+            .flat_map(|file| file.names.clone())
+            .collect();
+        let (snapshots, objects, found_in) = tokio::try_join!(
+            async {
+                if snapshot_ids.is_empty() {
+                    return Ok(Fact::NotAsked);
+                }
+                let limit = Some(100);
+                let call = DescribeSnapshots {
+                    snapshot_ids,
+                    limit,
+                };
+                let answer = cloud.call(Some(region), &call).await;
+                api_fact(answer.map(|answer| answer.value.snapshot_set))
+            },
+            async {
+                let looks = names.into_iter().map(|name| async {
+                    let fact = cos_fact(cos.head_object(bucket, region, &name).await)?;
+                    Ok::<_, Error>((name, fact))
+                });
+                Ok(futures_util::future::try_join_all(looks)
+                    .await?
+                    .into_iter()
+                    .collect())
+            },
+            async {
+                match image {
+                    Fact::Known(None) => find_elsewhere(cloud, region, &request.image_id).await,
+                    _ => Ok(Vec::new()),
+                }
+            },
+        )?;
+        Ok::<_, Error>((image, files, snapshots, objects, found_in))
+    };
+    let buckets = async {
+        match options.buckets {
+            Fact::NotAsked => cos_fact(cos.list_buckets().await),
+            known => Ok(known),
+        }
+    };
+    let upload_prefix = request
+        .prefix
+        .as_ref()
+        .map_or_else(String::new, ToString::to_string);
+    let claim = async {
+        match request.claim_key() {
+            Ok(key) if options.claim => read_claim(cloud, request, &key).await,
+            _ => Ok(Fact::NotAsked),
+        }
+    };
+    let dry_run = async {
+        if options.server_dry_run {
+            ask_for_dry_run(cloud, request).await
+        } else {
+            Ok(Fact::NotAsked)
+        }
+    };
+    let (
+        buckets,
+        (image, files, snapshots, objects, found_in),
+        bucket_head,
+        uploads,
+        role,
+        policies,
+        claim,
+        dry_run,
+    ) = tokio::try_join!(
+        buckets,
+        image_and_after,
+        async { existing(cos.head_bucket(bucket, region).await) },
+        async { cos_fact(cos.list_uploads(bucket, region, &upload_prefix).await) },
+        fetch_role(cloud, request),
+        fetch_policies(cloud, request),
+        claim,
+        dry_run,
+    )?;
+    Ok(Facts {
+        request: request.clone(),
+        image,
+        found_in,
+        snapshots,
+        buckets,
+        bucket: bucket_head,
+        role,
+        policies,
+        files,
+        objects,
+        uploads,
+        claim,
+        dry_run,
+        running_exports: options.running_exports,
+    })
+}
+
+/// Looks `image_id` up in `region`; `Known(None)` when that region has no such image.
+///
+/// # Errors
+/// Only for credentials that the cloud does not accept.
+pub async fn fetch_image(
+    cloud: &Cloud,
+    region: &Region,
+    image_id: &ImageId,
+) -> Result<Fact<Option<Image>>, Error> {
+    let call = DescribeImages::by_id(image_id.clone());
+    match cloud.call(Some(region), &call).await {
+        Ok(answer) => Ok(Fact::Known(answer.value.image_set.into_iter().next())),
+        Err(error) if error.code() == Some("InvalidImageId.NotFound") => Ok(Fact::Known(None)),
+        Err(error) => api_fact(Err(error)),
+    }
+}
+
+/// The files that the export of `image` would write, and the disks behind them.
+fn predict(
+    request: &ExportRequest,
+    image: &Fact<Option<Image>>,
+) -> (Result<Vec<ExpectedFile>, String>, Vec<Disk>) {
+    let disks = match image {
+        Fact::Known(Some(image)) => match disks(image) {
+            Ok(disks) => disks,
+            Err(problem) => return (Err(problem), Vec::new()),
+        },
+        _ => Vec::new(),
+    };
+    let files = request
+        .predict_files(&disks)
+        .map_err(|invalid| invalid.to_string());
+    (files, disks)
+}
+
+/// The disks of `image`, in the order in which its snapshots are listed.
+///
+/// # Errors
+/// The cloud's description may not make sense; the text says how.
+pub fn disks(image: &Image) -> Result<Vec<Disk>, String> {
+    let snapshots = image.snapshot_set.iter();
+    snapshots
+        .map(|snapshot| {
+            let role = match snapshot.disk_usage.as_str() {
+                "SYSTEM_DISK" => DiskRole::System,
+                _ => DiskRole::Data,
+            };
+            let snapshot_id = snapshot.snapshot_id.as_str().parse().map_err(|invalid| {
+                format!("the cloud's description of the image can't be right: {invalid}")
+            })?;
+            Ok(Disk {
+                role,
+                snapshot_id,
+                size_gib: snapshot.disk_size,
+            })
+        })
+        .collect()
+}
+
+/// Asks every region that CVM has for an image that is not in `region`.
+async fn find_elsewhere(
+    cloud: &Cloud,
+    region: &Region,
+    image_id: &ImageId,
+) -> Result<Vec<Region>, Error> {
+    let Ok(regions) = cloud.call(Some(region), &DescribeRegions::of_cvm()).await else {
+        return Ok(Vec::new());
+    };
+    let others = regions.value.region_set.into_iter().filter_map(|entry| {
+        let other: Region = entry.region.as_str().parse().ok()?;
+        (other != *region).then_some(other)
+    });
+    let looks = others.map(|other| async {
+        let found = matches!(
+            fetch_image(cloud, &other, image_id).await,
+            Ok(Fact::Known(Some(_)))
+        );
+        found.then_some(other)
+    });
+    Ok(futures_util::future::join_all(looks)
+        .await
+        .into_iter()
+        .flatten()
+        .collect())
+}
+
+async fn fetch_role(
+    cloud: &Cloud,
+    request: &ExportRequest,
+) -> Result<Fact<Option<RoleInfo>>, Error> {
+    let call = GetRole {
+        role_name: request.role.clone(),
+    };
+    match cloud.call(Some(&request.region), &call).await {
+        Ok(answer) => Ok(Fact::Known(Some(answer.value.role_info))),
+        Err(error) if says_no_such_role(&error) => Ok(Fact::Known(None)),
+        Err(error) => api_fact(Err(error)),
+    }
+}
+
+async fn fetch_policies(
+    cloud: &Cloud,
+    request: &ExportRequest,
+) -> Result<Fact<Vec<AttachedPolicy>>, Error> {
+    // 200 is the largest page; a role cannot carry more policies than that.
+    let call = ListAttachedRolePolicies {
+        role_name: request.role.clone(),
+        page: 1,
+        rp: 200,
+    };
+    match cloud.call(Some(&request.region), &call).await {
+        Ok(answer) => {
+            let policies = answer.value.list.into_iter().map(|policy| AttachedPolicy {
+                is_preset: policy.policy_type.is_some_and(|kind| kind == "QCS"),
+                name: policy.policy_name,
+            });
+            Ok(Fact::Known(policies.collect()))
+        }
+        Err(error) if says_no_such_role(&error) => Ok(Fact::Known(Vec::new())),
+        Err(error) => api_fact(Err(error)),
+    }
+}
+
+fn says_no_such_role(error: &ApiError) -> bool {
+    error
+        .code()
+        .is_some_and(|code| code.contains("RoleNotExist") || code.starts_with("ResourceNotFound"))
+}
+
+async fn read_claim(
+    cloud: &Cloud,
+    request: &ExportRequest,
+    key: &ObjectKey,
+) -> Result<Fact<Option<Record>>, Error> {
+    let answer = cloud
+        .cos()
+        .get_small_object(&request.bucket, &request.region, key, CLAIM_LIMIT_BYTES)
+        .await;
+    let found = match existing(answer.map(|found| found.map(|(_, body)| body)))? {
+        Fact::Known(found) => found.flatten(),
+        Fact::NotPermitted(reason) => return Ok(Fact::NotPermitted(reason)),
+        Fact::NoAnswer(reason) => return Ok(Fact::NoAnswer(reason)),
+        Fact::NotAsked => return Ok(Fact::NotAsked),
+    };
+    Ok(match found.map(|body| Record::from_json(&body)) {
+        None => Fact::Known(None),
+        Some(Ok(record)) => Fact::Known(Some(record)),
+        Some(Err(problem)) => Fact::NoAnswer(format!("`{key}` in the bucket: {problem}")),
+    })
+}
+
+async fn ask_for_dry_run(cloud: &Cloud, request: &ExportRequest) -> Result<Fact<DryRun>, Error> {
+    let call = ExportImagesDryRun(request.to_call());
+    match cloud.call(Some(&request.region), &call).await {
+        Ok(_) => Ok(Fact::Known(DryRun::Accepted)),
+        // Platform-wide this code means that the real call would have succeeded.
+        Err(error) if error.code() == Some("DryRunOperation") => Ok(Fact::Known(DryRun::Accepted)),
+        Err(error) => match (error.kind(), error.code()) {
+            (ApiErrorKind::Refused, Some(code)) => Ok(Fact::Known(DryRun::Refused {
+                code: code.into(),
+                message: error.message().map(CloudText::new).unwrap_or_default(),
+            })),
+            _ => api_fact(Err(error)),
+        },
+    }
+}
+
+fn api_fact<T>(answer: Result<T, ApiError>) -> Result<Fact<T>, Error> {
+    match answer {
+        Ok(value) => Ok(Fact::Known(value)),
+        Err(error) => match error.kind() {
+            ApiErrorKind::Credentials => Err(error.into()),
+            ApiErrorKind::NotPermitted => Ok(Fact::NotPermitted(error.to_string())),
+            _ => Ok(Fact::NoAnswer(with_causes(&error))),
+        },
+    }
+}
+
+fn cos_fact<T>(answer: Result<T, CosError>) -> Result<Fact<T>, Error> {
+    match answer {
+        Ok(value) => Ok(Fact::Known(value)),
+        Err(error) => match error.kind() {
+            CosErrorKind::Credentials => Err(error.into()),
+            CosErrorKind::NotPermitted => Ok(Fact::NotPermitted(error.to_string())),
+            _ => Ok(Fact::NoAnswer(with_causes(&error))),
+        },
+    }
+}
+
+/// As [`cos_fact`], with "there is no such bucket" as knowledge.
+fn existing<T>(answer: Result<T, CosError>) -> Result<Fact<Option<T>>, Error> {
+    match answer {
+        Err(error) if error.kind() == CosErrorKind::NotFound => Ok(Fact::Known(None)),
+        other => cos_fact(other.map(Some)),
+    }
+}
+
+/// The error and its causes as one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let line = cause.to_string();
+        if !text.contains(&line) {
+            text = format!("{text}: {line}");
+        }
+        next = cause.source();
+    }
+    CloudText::new(&text).to_string()
+}

@@ -1,0 +1,353 @@
+//! Every precondition of an export: looked up once, judged by pure functions, reported whole.
+
+mod checks;
+mod facts;
+
+pub use checks::check_image;
+pub(crate) use checks::judge;
+pub use facts::{AttachedPolicy, DryRun, Fact, Facts, disks, fetch_image};
+pub(crate) use facts::{GatherOptions, gather};
+
+use crate::error::{Error, ErrorKind};
+use crate::export::record::Record;
+use crate::model::{CheckName, Finding, ImageId, Verdict};
+
+/// What was found about one image and its way to a bucket.
+#[derive(Clone, Debug)]
+pub struct PreflightReport {
+    /// What was looked up.
+    pub facts: Facts,
+    /// All findings, in table order.
+    pub findings: Vec<Finding>,
+}
+
+/// Checks that stop the export when their answer cannot be seen: going on blindly would end in the
+/// refusal that they are there to prevent.
+const MUST_BE_KNOWN: &[CheckName] = &[
+    CheckName::Platform,
+    CheckName::DiskSize,
+    CheckName::DiskCount,
+    CheckName::BucketRegion,
+];
+
+/// What an export may do about files that already have its names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IfExists {
+    /// Refuse.
+    #[default]
+    Fail,
+    /// Take them as the result where it is proven that they are this image's export.
+    Skip,
+    /// Export over them.
+    Overwrite,
+}
+
+impl PreflightReport {
+    /// The image.
+    #[must_use]
+    pub fn image_id(&self) -> &ImageId {
+        &self.facts.request.image_id
+    }
+
+    /// Whether the export can go ahead: `None` where something that must be known is not.
+    #[must_use]
+    pub fn exportable(&self, skipped: &[CheckName]) -> Option<bool> {
+        match self.obstacle(skipped) {
+            None => Some(true),
+            Some(Obstacle::Failed) => Some(false),
+            Some(Obstacle::NotKnown { .. }) => None,
+        }
+    }
+
+    fn obstacle(&self, skipped: &[CheckName]) -> Option<Obstacle> {
+        let counted = || {
+            self.findings
+                .iter()
+                .filter(|finding| !skipped.contains(&finding.check))
+        };
+        if counted().any(|finding| finding.verdict == Verdict::Fail) {
+            return Some(Obstacle::Failed);
+        }
+        let is_blind = |finding: &&Finding| {
+            finding.verdict == Verdict::Unknown && MUST_BE_KNOWN.contains(&finding.check)
+        };
+        counted()
+            .any(|finding| is_blind(&finding))
+            .then_some(Obstacle::NotKnown {
+                // A missing right and a missing answer are mended in different ways.
+                may_not_look: matches!(self.facts.image, Fact::NotPermitted(_))
+                    || matches!(self.facts.bucket, Fact::NotPermitted(_)),
+            })
+    }
+
+    /// Stops an export whose checks do not allow it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Precondition`] when a check failed, [`ErrorKind::Permission`] when one that must
+    /// be known may not be looked at, [`ErrorKind::Unexpected`] when it gave no usable answer.
+    pub fn require(&self, skipped: &[CheckName]) -> Result<(), Error> {
+        let image_id = self.image_id();
+        let (kind, message, hint) = match self.obstacle(skipped) {
+            None => return Ok(()),
+            Some(Obstacle::Failed) => (
+                ErrorKind::Precondition,
+                format!("image `{image_id}` cannot be exported as asked; nothing was submitted"),
+                "mend what is marked `fail` above; `cvm-export check` looks again without submitting",
+            ),
+            Some(Obstacle::NotKnown { may_not_look: true }) => (
+                ErrorKind::Permission,
+                format!(
+                    "what must be known about image `{image_id}` may not be looked at; nothing was submitted"
+                ),
+                "`cvm-export check --print-policy` prints the rights that are needed; \
+                 `--skip-check NAME` goes on without a check",
+            ),
+            Some(Obstacle::NotKnown {
+                may_not_look: false,
+            }) => (
+                ErrorKind::Unexpected,
+                format!(
+                    "what must be known about image `{image_id}` got no usable answer; nothing was submitted"
+                ),
+                "try again; `--skip-check NAME` goes on without a check",
+            ),
+        };
+        Err(Error::new(kind, message)
+            .with_hint(hint)
+            .with_findings(self.findings.clone()))
+    }
+
+    /// The claim, where it speaks of the same export.
+    #[must_use]
+    pub fn claim(&self) -> Option<&Record> {
+        let claim = self.facts.claim.known()?.as_ref()?;
+        (claim.identity() == self.facts.request.identity()).then_some(claim)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Obstacle {
+    Failed,
+    NotKnown { may_not_look: bool },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::record::RecordState;
+    use crate::export::samples;
+    use crate::model::CheckName::{self, BucketRegion, DiskCount, DiskSize, Platform, Quota, Role};
+    use Verdict::{Fail, Pass, Unknown, Warn};
+
+    const BLOCKING: [CheckName; 4] = [Platform, DiskSize, DiskCount, BucketRegion];
+
+    /// A report in which every check passes, but those of `verdicts`.
+    fn report(verdicts: &[(CheckName, Verdict)]) -> PreflightReport {
+        let verdict = |check| {
+            verdicts
+                .iter()
+                .find(|(name, _)| *name == check)
+                .map_or(Pass, |(_, verdict)| *verdict)
+        };
+        let findings = CheckName::ALL.iter().map(|check| Finding {
+            check: *check,
+            verdict: verdict(*check),
+            evidence: format!("evidence of {check}"),
+            remedy: None,
+        });
+        let facts = Facts {
+            request: samples::request(),
+            image: Fact::Known(None),
+            found_in: Vec::new(),
+            snapshots: Fact::NotAsked,
+            buckets: Fact::NotAsked,
+            bucket: Fact::NotAsked,
+            role: Fact::NotAsked,
+            policies: Fact::NotAsked,
+            files: Ok(Vec::new()),
+            objects: std::collections::BTreeMap::new(),
+            uploads: Fact::NotAsked,
+            claim: Fact::NotAsked,
+            dry_run: Fact::NotAsked,
+            running_exports: 0,
+        };
+        PreflightReport {
+            facts,
+            findings: findings.collect(),
+        }
+    }
+
+    fn kind(report: &PreflightReport, skipped: &[CheckName]) -> Option<ErrorKind> {
+        report.require(skipped).err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn passes_and_warnings_let_the_export_go() {
+        assert_eq!(
+            (report(&[]).exportable(&[]), kind(&report(&[]), &[])),
+            (Some(true), None)
+        );
+        for check in CheckName::ALL {
+            let report = report(&[(*check, Warn)]);
+            assert_eq!(
+                (report.exportable(&[]), kind(&report, &[])),
+                (Some(true), None),
+                "asked: {check} warns"
+            );
+        }
+    }
+
+    #[test]
+    fn any_failed_check_stops_the_export_unless_it_is_skipped_by_its_name() {
+        for check in CheckName::ALL {
+            let report = report(&[(*check, Fail)]);
+            assert_eq!(report.exportable(&[]), Some(false), "asked: {check} fails");
+            assert_eq!(
+                kind(&report, &[]),
+                Some(ErrorKind::Precondition),
+                "asked: {check} fails"
+            );
+            let others: Vec<CheckName> = CheckName::ALL
+                .iter()
+                .copied()
+                .filter(|name| name != check)
+                .collect();
+            assert_eq!(
+                report.exportable(&others),
+                Some(false),
+                "asked: {check} fails, all others are skipped"
+            );
+            assert_eq!(
+                report.exportable(&[*check]),
+                Some(true),
+                "asked: {check} fails and is skipped"
+            );
+            assert_eq!(
+                kind(&report, &[*check]),
+                None,
+                "asked: {check} fails and is skipped"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_stops_the_export_only_where_it_must_be_known() {
+        for check in CheckName::ALL {
+            let report = report(&[(*check, Unknown)]);
+            let is_blocking = BLOCKING.contains(check);
+            let expected = if is_blocking { None } else { Some(true) };
+            assert_eq!(
+                report.exportable(&[]),
+                expected,
+                "asked: {check} is unknown"
+            );
+            assert_eq!(
+                kind(&report, &[]).is_some(),
+                is_blocking,
+                "asked: {check} is unknown"
+            );
+            assert_eq!(
+                report.exportable(&[*check]),
+                Some(true),
+                "asked: {check} is unknown and skipped"
+            );
+            assert_eq!(
+                kind(&report, &[*check]),
+                None,
+                "asked: {check} is unknown and skipped"
+            );
+        }
+    }
+
+    #[test]
+    fn a_failure_weighs_more_than_what_is_not_known() {
+        let report = report(&[(Platform, Unknown), (Quota, Fail), (Role, Unknown)]);
+        assert_eq!(report.exportable(&[]), Some(false));
+        assert_eq!(kind(&report, &[]), Some(ErrorKind::Precondition));
+        assert_eq!(
+            report.exportable(&[Quota]),
+            None,
+            "asked: the failure is skipped, the platform is still unknown"
+        );
+        assert_eq!(report.exportable(&[Quota, Platform]), Some(true));
+    }
+
+    #[test]
+    fn a_missing_right_and_a_missing_answer_end_with_different_kinds() {
+        type Case<'a> = (&'a str, fn(&mut Facts), ErrorKind);
+        let cases: [Case<'_>; 4] = [
+            (
+                "image denied",
+                |facts| facts.image = Fact::NotPermitted("no".to_owned()),
+                ErrorKind::Permission,
+            ),
+            (
+                "bucket denied",
+                |facts| facts.bucket = Fact::NotPermitted("no".to_owned()),
+                ErrorKind::Permission,
+            ),
+            (
+                "image silent",
+                |facts| facts.image = Fact::NoAnswer("reset".to_owned()),
+                ErrorKind::Unexpected,
+            ),
+            (
+                "role denied",
+                |facts| facts.role = Fact::NotPermitted("no".to_owned()),
+                ErrorKind::Unexpected,
+            ),
+        ];
+        for (asked, change, expected) in cases {
+            let mut report = report(&[(DiskSize, Unknown)]);
+            change(&mut report.facts);
+            assert_eq!(kind(&report, &[]), Some(expected), "asked: {asked}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_carries_every_finding_and_says_that_nothing_was_submitted() {
+        for verdict in [Fail, Unknown] {
+            let report = report(&[(DiskSize, verdict), (Role, Fail)]);
+            let error = report.require(&[Role]).expect_err("the disk stops it");
+            assert_eq!(error.findings(), report.findings, "skipped ones included");
+            let text = error.to_string();
+            assert!(
+                text.contains("`img-1`") && text.contains("nothing was submitted"),
+                "{text}"
+            );
+            assert!(
+                error
+                    .hint()
+                    .is_some_and(|hint| verdict == Fail || hint.contains("--skip-check")),
+                "{error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_claim_counts_only_where_it_speaks_of_the_same_export() {
+        let mut own = samples::record(&samples::request(), &[50]);
+        own.state = RecordState::Submitted;
+        let mut strangers = vec![own.clone(), own.clone(), own.clone(), own.clone()];
+        strangers[0].image_id = "img-2".parse().expect("image id");
+        strangers[1].bucket = "c-1250000000".parse().expect("bucket");
+        strangers[2].prefix = None;
+        strangers[3].format = crate::model::ImageFormat::Vhd;
+        let claim = |fact| {
+            let mut report = report(&[]);
+            report.facts.claim = fact;
+            report.claim().map(|claim| claim.export_id.clone())
+        };
+        assert_eq!(claim(Fact::Known(Some(own.clone()))), Some(own.export_id));
+        for stranger in strangers {
+            let identity = stranger.identity();
+            assert_eq!(
+                claim(Fact::Known(Some(stranger))),
+                None,
+                "asked: {identity:?}"
+            );
+        }
+        assert_eq!(claim(Fact::Known(None)), None);
+        assert_eq!(claim(Fact::NotAsked), None);
+    }
+}

@@ -1,0 +1,317 @@
+//! The submit: sent once, with its intent on disk before and its answer on disk after.
+//!
+//! `ExportImages` has no client token, so a lost answer is never answered by sending again. What
+//! proves that nothing was started (a refusal in the envelope) may be followed by another try; all
+//! else is left to the watch, which looks for signs of the export in the bucket.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Stopwatch;
+use crate::cloud::Cloud;
+use crate::cloud::actions::cvm::ExportImages;
+use crate::cloud::api::{Answer, ApiError};
+use crate::error::{Error, ErrorKind};
+use crate::event::{EventKind, Events};
+use crate::export::claim::Claim;
+use crate::export::journal::Journal;
+use crate::export::record::{Baseline, Record, RecordState};
+use crate::export::refusals::{Later, Refusal};
+use crate::model::{CloudText, ObjectKey};
+
+/// How long a signal waits for the answer of a submit that is on its way.
+const GRACE_AFTER_SIGNAL: Duration = Duration::from_secs(10);
+/// Pauses while the cloud says "later": exports run for minutes to hours.
+const FIRST_QUEUE_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_QUEUE_PAUSE: Duration = Duration::from_secs(120);
+
+/// Whether to wait while the cloud says "later".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queueing {
+    /// Wait within the timeout.
+    Wait,
+    /// Take it as a refusal.
+    Refuse,
+}
+
+/// What became of a submit.
+#[derive(Debug)]
+pub(crate) enum Submitted {
+    /// The cloud accepted it.
+    Accepted,
+    /// Its answer was lost: it may have been processed.
+    Lost,
+    /// A signal came; the record says what is known.
+    Interrupted,
+}
+
+/// Everything that a submit needs.
+#[derive(Debug)]
+pub(crate) struct Submission<'a> {
+    pub(crate) cloud: &'a Cloud,
+    pub(crate) journal: &'a Journal,
+    pub(crate) events: &'a Events,
+    pub(crate) cancel: &'a CancellationToken,
+    pub(crate) queueing: Queueing,
+    /// Overrides the growing pauses of the queue.
+    pub(crate) queue_pause: Option<Duration>,
+    /// How long to go on trying.
+    pub(crate) timeout: Duration,
+}
+
+impl Submission<'_> {
+    /// Sends `call` for `record`, whose claim is staked, and makes durable what is known after it.
+    pub(crate) async fn send(
+        &self,
+        record: &mut Record,
+        claim: &mut Claim,
+        call: &ExportImages,
+    ) -> Result<Submitted, Error> {
+        let stopwatch = Stopwatch::start();
+        let mut pause = self.queue_pause.unwrap_or(FIRST_QUEUE_PAUSE);
+        loop {
+            record.state = RecordState::Intended;
+            record.submitted_at = Some(self.cloud.now());
+            self.journal.save(record)?;
+            let error = match self.call(record, call).await {
+                Some(Ok(answer)) => {
+                    self.accept(record, answer);
+                    claim.update(self.cloud, self.events, record).await;
+                    return Ok(Submitted::Accepted);
+                }
+                Some(Err(error)) => error,
+                None => return Ok(Submitted::Interrupted),
+            };
+            if !error.proves_nothing_happened() {
+                self.events.warn(format!(
+                    "the answer to the submit was lost ({error}); it is not sent again, the bucket is \
+                     watched for signs of the export"
+                ));
+                return Ok(Submitted::Lost);
+            }
+            let remaining = self.timeout.saturating_sub(stopwatch.elapsed());
+            let must_wait = is_later(&error) && self.queueing == Queueing::Wait;
+            if !must_wait || remaining.is_zero() {
+                return Err(self.refused(record, claim, error).await);
+            }
+            record.state = RecordState::Queued;
+            record.submitted_at = None;
+            self.journal.save(record)?;
+            let code = error.code().unwrap_or_default().to_owned();
+            let delay = pause.min(remaining);
+            self.events.emit(EventKind::Queued { code, delay });
+            tokio::select! {
+                () = self.cancel.cancelled() => {
+                    self.close(record, claim, RecordState::Abandoned).await;
+                    return Ok(Submitted::Interrupted);
+                }
+                () = tokio::time::sleep(delay) => {}
+            }
+            pause = self
+                .queue_pause
+                .unwrap_or((pause * 2).min(LONGEST_QUEUE_PAUSE));
+            self.renew_baseline(record).await;
+        }
+    }
+
+    /// Sends the call; `None` when a signal came and the answer did not follow within the grace.
+    async fn call(
+        &self,
+        record: &Record,
+        call: &ExportImages,
+    ) -> Option<Result<Answer<<ExportImages as crate::cloud::api::Action>::Response>, ApiError>>
+    {
+        let answer = self.cloud.call(Some(&record.region), call);
+        tokio::pin!(answer);
+        tokio::select! {
+            biased;
+            answer = &mut answer => Some(answer),
+            () = self.cancel.cancelled() => {
+                tokio::time::timeout(GRACE_AFTER_SIGNAL, answer).await.ok()
+            }
+        }
+    }
+
+    fn accept(
+        &self,
+        record: &mut Record,
+        answer: Answer<<ExportImages as crate::cloud::api::Action>::Response>,
+    ) {
+        let mut announced = Vec::new();
+        for path in &answer.value.cos_paths {
+            match ObjectKey::from_cos_path(path) {
+                Ok(key) => announced.push(key),
+                Err(invalid) => {
+                    self.events.warn(format!(
+                        "the cloud announced a file that can't be: {invalid}"
+                    ));
+                }
+            }
+        }
+        record.accept(
+            answer.value.task_id,
+            answer.request_id,
+            announced,
+            self.cloud.now(),
+        );
+        // The export runs; a full disk now must not make us forget to say where.
+        if let Err(error) = self.journal.save(record) {
+            self.events.warn(format!(
+                "the export was submitted, but {error}; note the command below to find it again"
+            ));
+        }
+        self.events.emit(EventKind::Submitted {
+            export_id: record.export_id.clone(),
+            task_id: record.task_id,
+            keys: record.keys(),
+            reattach: record.reattach(),
+        });
+    }
+
+    async fn refused(&self, record: &mut Record, claim: &mut Claim, error: ApiError) -> Error {
+        self.close(record, claim, RecordState::Refused).await;
+        refusal(&record.image_id.to_string(), error)
+    }
+
+    /// Notes that nothing runs under `record`. It is told apart from a refusal by its state alone, so
+    /// a disk that fails now costs the next run a look, not a second export.
+    pub(crate) async fn close(&self, record: &mut Record, claim: &mut Claim, state: RecordState) {
+        record.state = state;
+        record.submitted_at = None;
+        if let Err(error) = self.journal.save(record) {
+            self.events.warn(format!(
+                "{error}; the next run will look for an export that never began"
+            ));
+        }
+        claim.update(self.cloud, self.events, record).await;
+    }
+
+    /// Looks again at what stands under the watched names: a queue lasts for hours, and another
+    /// export may have finished meanwhile.
+    async fn renew_baseline(&self, record: &mut Record) {
+        let (bucket, region) = (record.bucket.clone(), record.region.clone());
+        let names = record.files.iter_mut().flat_map(|file| &mut file.names);
+        let cos = self.cloud.cos();
+        let looks = names.map(|name| async {
+            name.baseline = match cos.head_object(&bucket, &region, &name.key).await {
+                Ok(object) => Baseline::of(object.as_ref()),
+                Err(_) => Baseline::Unseen,
+            };
+        });
+        futures_util::future::join_all(looks).await;
+    }
+}
+
+fn is_later(error: &ApiError) -> bool {
+    error
+        .code()
+        .and_then(Refusal::of)
+        .is_some_and(|refusal| refusal.later == Later::WhenOthersFinish)
+}
+
+/// Words a refusal of the submit for people.
+fn refusal(image_id: &str, error: ApiError) -> Error {
+    let request_id = error.request_id().map(str::to_owned);
+    let Some(known) = error.code().and_then(Refusal::of) else {
+        return Error::from(error);
+    };
+    let kind = match known.later {
+        Later::WhenOthersFinish => ErrorKind::Quota,
+        Later::Never => ErrorKind::Refused,
+    };
+    let message = format!(
+        "the export of image `{image_id}` was refused: {}; nothing was started",
+        CloudText::new(known.meaning)
+    );
+    Error::new(kind, message)
+        .with_hint(known.remedy)
+        .with_request_id(request_id)
+        .with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::refusals::REFUSALS;
+
+    fn refused(code: &str) -> ApiError {
+        ApiError::refused_in_test("ExportImages", code)
+    }
+
+    #[test]
+    fn only_the_codes_that_pass_by_themselves_say_later() {
+        let cases = [
+            ("LimitExceeded.ExportImageTaskLimitExceeded", true),
+            ("InvalidParameterValue.InvalidImageState", true),
+            ("FailedOperation.InvalidImageState", true),
+            ("MutexOperation.TaskRunning", true),
+            ("InvalidParameterValue.LimitExceeded", false),
+            ("UnsupportedOperation.WindowsImageExportUnsupported", false),
+            ("RequestLimitExceeded", false),
+            ("ResourceInUse", false),
+            ("InternalError", false),
+            ("Moon.Full", false),
+        ];
+        for (code, expected) in cases {
+            assert_eq!(is_later(&refused(code)), expected, "asked: {code}");
+        }
+    }
+
+    #[test]
+    fn a_known_refusal_is_worded_with_its_meaning_remedy_and_request() {
+        for known in REFUSALS {
+            let error = refusal("img-1", refused(known.code));
+            let expected = match known.later {
+                Later::WhenOthersFinish => ErrorKind::Quota,
+                Later::Never => ErrorKind::Refused,
+            };
+            assert_eq!(error.kind(), expected, "asked: {}", known.code);
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "the export of image `img-1` was refused: {}; nothing was started",
+                    known.meaning
+                )
+            );
+            assert_eq!(error.hint(), Some(known.remedy), "asked: {}", known.code);
+            assert_eq!(error.request_id(), Some("r-1"), "asked: {}", known.code);
+            let causes = error.causes().join(" ");
+            assert!(
+                causes.contains(known.code) && causes.contains("words of the cloud"),
+                "seen: {causes}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_is_not_known_keeps_the_clouds_code_and_its_own_kind() {
+        let cases = [
+            ("Moon.Full", ErrorKind::Refused),
+            (
+                "UnauthorizedOperation.PermissionDenied",
+                ErrorKind::Permission,
+            ),
+            ("AuthFailure.UnauthorizedOperation", ErrorKind::Permission),
+            ("AuthFailure.TokenFailure", ErrorKind::Credentials),
+            ("RequestLimitExceeded", ErrorKind::Quota),
+        ];
+        for (code, expected) in cases {
+            let error = refusal("img-1", refused(code));
+            assert_eq!(error.kind(), expected, "asked: {code}; seen: {error}");
+            assert_eq!(error.request_id(), Some("r-1"), "asked: {code}");
+            let causes = error.causes().join(" ");
+            assert!(causes.contains(code), "asked: {code}; seen: {causes}");
+        }
+    }
+
+    #[test]
+    fn every_known_refusal_proves_that_nothing_was_started() {
+        use crate::cloud::api::ApiErrorKind;
+        for known in REFUSALS {
+            let error = refused(known.code);
+            assert!(error.proves_nothing_happened(), "asked: {}", known.code);
+            assert_eq!(error.kind(), ApiErrorKind::Refused, "asked: {}", known.code);
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! Watching an export to its end by looking at the bucket, since nothing else tells.
+//!
+//! ```text
+//!                 ┌────────── look: HEAD each name, list uploads ──────────┐
+//!                 ▼                                                        │
+//!   (lost) ──► no sign ──an upload or object shows──► waiting ──all there──► complete
+//!                 │                                     │  │
+//!                 └── window over ──► unknown           │  └── upload gone, five looks ──► failed
+//!                                                       └── timeout ──► still running
+//! ```
+//!
+//! [`Watched::step`] is the transition: pure, from one [`Look`]. [`watch`] makes the looks and keeps
+//! time. A look that fails or is throttled never ends the watch.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Stopwatch;
+use crate::cloud::Cloud;
+use crate::cloud::cos::ObjectMeta;
+use crate::error::Error;
+use crate::event::{EventKind, Events, ProgressSource};
+use crate::export::look::{Head, Look, Observer, Unfinished, UploadsSeen};
+use crate::export::record::{Baseline, Record, RecordFile, RecordState};
+use crate::model::{ImageFormat, ObjectKey};
+
+/// Looks in a row without upload and object after which an upload that was seen counts as vanished.
+/// Listing is eventually consistent, so one look proves nothing.
+const VANISHED_AFTER_LOOKS: u32 = 5;
+/// Refusals in a row after which a missing right is said. One may be a passing trouble.
+const FORBIDDEN_AFTER_LOOKS: u32 = 3;
+/// Looks over which the speed is averaged.
+const SPEED_WINDOW_LOOKS: usize = 8;
+
+/// When to look.
+#[derive(Clone, Copy, Debug)]
+pub struct PollPolicy {
+    /// The first look comes this soon after the submit.
+    pub first: Duration,
+    /// The next interval.
+    pub base: Duration,
+    /// Each interval is this much longer than the one before.
+    pub growth: f64,
+    /// No interval is longer.
+    pub ceiling: Duration,
+}
+
+impl Default for PollPolicy {
+    /// Soon, then from one second to one minute: an export takes minutes to hours, a look costs a
+    /// handful of billed requests.
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(20),
+            base: Duration::from_secs(1),
+            growth: 1.5,
+            ceiling: Duration::from_secs(60),
+        }
+    }
+}
+
+impl PollPolicy {
+    /// Equal intervals, as `--poll-interval` sets them.
+    #[must_use]
+    pub fn fixed(interval: Duration) -> Self {
+        Self {
+            first: Self::default().first,
+            base: interval,
+            growth: 1.0,
+            ceiling: interval,
+        }
+    }
+
+    /// Whether the intervals are equal, as a person asked for.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        self.growth <= 1.0
+    }
+
+    /// The pause before look number `look`, counted from 0. `jitter` between 0 and 1 shortens growing
+    /// intervals by up to a tenth, so that many runs started together do not stay together.
+    #[must_use]
+    pub fn pause(&self, look: u32, jitter: f64) -> Duration {
+        let Some(step) = look.checked_sub(1) else {
+            return self.first;
+        };
+        if self.is_fixed() {
+            return self.base;
+        }
+        let exponent = i32::try_from(step).unwrap_or(i32::MAX).min(64);
+        let grown = self.base.as_secs_f64() * self.growth.powi(exponent);
+        let spread = 0.9 + 0.1 * jitter.clamp(0.0, 1.0);
+        Duration::from_secs_f64(grown.min(self.ceiling.as_secs_f64()) * spread)
+    }
+}
+
+/// How far the export is, after a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TaskState {
+    /// Files are still to come.
+    Waiting,
+    /// Every file is there.
+    Complete,
+    /// The export vanished; the text says how.
+    Failed(String),
+}
+
+/// What a look brought that people want to hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// The file at this position is complete.
+    FileComplete(usize),
+    /// Something to know.
+    Warning(String),
+}
+
+/// What is remembered from look to look.
+#[derive(Clone, Debug)]
+pub(crate) struct Watched {
+    files: Vec<WatchedFile>,
+    forbidden: BTreeMap<ObjectKey, u32>,
+    said_forbidden: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct WatchedFile {
+    upload_seen: bool,
+    upload_bytes: Option<u64>,
+    gone_looks: u32,
+}
+
+impl Watched {
+    /// Nothing seen yet of `files` files.
+    #[must_use]
+    pub(crate) fn new(files: usize) -> Self {
+        Self {
+            files: vec![WatchedFile::default(); files],
+            forbidden: BTreeMap::new(),
+            said_forbidden: false,
+        }
+    }
+
+    /// Whether anything of the export has shown: an upload, or a finished file.
+    #[must_use]
+    pub(crate) fn has_evidence(&self, record: &Record) -> bool {
+        self.files.iter().any(|file| file.upload_seen)
+            || record.files.iter().any(|file| file.object.is_some())
+    }
+
+    /// Takes one look in: notes finished files in `record`, and says how far the export is.
+    pub(crate) fn step(&mut self, record: &mut Record, look: &Look) -> (TaskState, Vec<News>) {
+        let mut news = Vec::new();
+        let mut failure = None;
+        let (format, submitted_at) = (
+            record.format,
+            record.submitted_at.unwrap_or(record.created_at),
+        );
+        for (position, (file, watched)) in record.files.iter_mut().zip(&mut self.files).enumerate()
+        {
+            if file.object.is_some() {
+                continue;
+            }
+            if let Some(object) = finished(file, look, submitted_at) {
+                news.push(News::FileComplete(position));
+                news.extend(size_surprise(file, &object, format).map(News::Warning));
+                file.object = Some(object.into());
+                continue;
+            }
+            watched.step(file, look, &record.earlier_uploads);
+            if watched.gone_looks >= VANISHED_AFTER_LOOKS {
+                failure.get_or_insert_with(|| {
+                    format!(
+                        "the upload of the {} disk ({}) is gone from the bucket and left no object",
+                        file.disk, file.device
+                    )
+                });
+            }
+        }
+        news.extend(self.note_forbidden(look).map(News::Warning));
+        let state = match failure {
+            Some(reason) => TaskState::Failed(reason),
+            None if record.files.iter().all(|file| file.object.is_some()) => TaskState::Complete,
+            None => TaskState::Waiting,
+        };
+        (state, news)
+    }
+
+    /// Bytes in the bucket so far, where any file is finished or shows its upload's size.
+    fn bytes_done(&self, record: &Record) -> Option<u64> {
+        let mut is_known = false;
+        let sizes = record.files.iter().zip(&self.files).map(|(file, watched)| {
+            let bytes = file
+                .object
+                .as_ref()
+                .map(|object| object.size_bytes)
+                .or(watched.upload_bytes);
+            is_known |= bytes.is_some();
+            bytes.unwrap_or(0)
+        });
+        let sum = sizes.sum();
+        is_known.then_some(sum)
+    }
+
+    /// Counts refusals, and words the first that lasts: every key refused is a missing right for the
+    /// bucket; one among keys that answer is a missing right for that key, not a missing file.
+    fn note_forbidden(&mut self, look: &Look) -> Option<String> {
+        for (key, head) in &look.heads {
+            match head {
+                Head::Forbidden => *self.forbidden.entry(key.clone()).or_default() += 1,
+                Head::Failed(_) => {}
+                Head::Present(_) | Head::Missing => {
+                    self.forbidden.remove(key);
+                }
+            }
+        }
+        let lasting = self
+            .forbidden
+            .iter()
+            .find(|(_, count)| **count >= FORBIDDEN_AFTER_LOOKS)?
+            .0;
+        if std::mem::replace(&mut self.said_forbidden, true) {
+            return None;
+        }
+        let all = look
+            .heads
+            .values()
+            .all(|head| matches!(head, Head::Forbidden));
+        let what = if all {
+            "every file".to_owned()
+        } else {
+            format!("`{lasting}`")
+        };
+        Some(format!(
+            "COS does not let these credentials look at {what} (403), so a finished file would not be \
+             seen: allow `name/cos:HeadObject` and `name/cos:GetObject` on the bucket; the watch goes on"
+        ))
+    }
+}
+
+impl WatchedFile {
+    fn step(&mut self, file: &RecordFile, look: &Look, earlier_uploads: &[String]) {
+        let UploadsSeen::Listed {
+            unfinished,
+            is_truncated,
+        } = &look.uploads
+        else {
+            return;
+        };
+        let is_ours = |upload: &&Unfinished| {
+            file.names.iter().any(|name| name.key == upload.key)
+                && !earlier_uploads.contains(&upload.upload_id)
+        };
+        match unfinished.iter().find(is_ours) {
+            Some(upload) => {
+                self.upload_seen = true;
+                self.upload_bytes = upload.bytes.or(self.upload_bytes);
+                self.gone_looks = 0;
+            }
+            None if self.upload_seen && !is_truncated && is_surely_missing(file, look) => {
+                self.gone_looks += 1;
+            }
+            None => {}
+        }
+    }
+}
+
+/// Whether HEAD answered for every name of `file`, so that the absence of a new object is known.
+fn is_surely_missing(file: &RecordFile, look: &Look) -> bool {
+    file.names.iter().all(|name| {
+        matches!(
+            look.heads.get(&name.key),
+            Some(Head::Missing | Head::Present(_))
+        )
+    })
+}
+
+/// The object that completes `file`: the first of its names under which something new stands.
+fn finished(file: &RecordFile, look: &Look, submitted_at: DateTime<Utc>) -> Option<ObjectMeta> {
+    file.names
+        .iter()
+        .find_map(|name| match look.heads.get(&name.key) {
+            Some(Head::Present(object)) if is_new(&name.baseline, object, submitted_at) => {
+                Some(object.as_ref().clone())
+            }
+            _ => None,
+        })
+}
+
+/// Whether `object` was written after the submit: last week's export is not today's.
+fn is_new(baseline: &Baseline, object: &ObjectMeta, submitted_at: DateTime<Utc>) -> bool {
+    match baseline {
+        Baseline::Absent => true,
+        Baseline::Present {
+            etag,
+            last_modified,
+            version_id,
+        } => {
+            object.etag != *etag
+                || object.last_modified != *last_modified
+                || object.version_id != *version_id
+        }
+        // `Last-Modified` has whole seconds, and ours is the server's clock to within one.
+        Baseline::Unseen => object
+            .last_modified
+            .is_some_and(|written| written >= submitted_at - chrono::Duration::seconds(2)),
+    }
+}
+
+/// A raw file is as large as its disk, by all that is known; the rule is not documented.
+fn size_surprise(file: &RecordFile, object: &ObjectMeta, format: ImageFormat) -> Option<String> {
+    let disk_bytes = file.size_gib?.checked_mul(1 << 30)?;
+    (format == ImageFormat::Raw && object.size_bytes != disk_bytes).then(|| {
+        format!(
+            "`{}` has {} bytes, its disk {disk_bytes}",
+            object.key, object.size_bytes
+        )
+    })
+}
+
+/// How a watch is made.
+#[derive(Clone, Debug)]
+pub(crate) struct WatchOptions {
+    /// When to look.
+    pub poll: PollPolicy,
+    /// How long this run waits.
+    pub timeout: Duration,
+    /// For an export of which nobody knows whether it was started: how long to look for a sign.
+    pub sign_window: Option<Duration>,
+    /// Ends the watch; the export goes on.
+    pub cancel: CancellationToken,
+}
+
+/// How a watch ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchEnd {
+    /// Every file is in the bucket.
+    Complete,
+    /// The export vanished; the text says how.
+    Failed(String),
+    /// The export still runs, and our time is over.
+    TimedOut,
+    /// A signal ended the watch.
+    Interrupted,
+    /// Nothing of the export showed: nobody knows whether it was started.
+    Unknown,
+}
+
+/// Watches `record` to its end. `keep` makes a changed record durable.
+///
+/// # Errors
+/// When the first look shows that COS does not accept the credentials: no later one would.
+pub(crate) async fn watch(
+    cloud: &Cloud,
+    events: &Events,
+    record: &mut Record,
+    options: &WatchOptions,
+    mut keep: impl AsyncFnMut(&Record),
+) -> Result<WatchEnd, Error> {
+    let stopwatch = Stopwatch::start();
+    let mut observer = Observer::default();
+    let mut watched = Watched::new(record.files.len());
+    let mut speed = Speed::default();
+    let mut trouble = Trouble::default();
+    let mut has_sign = options.sign_window.is_none();
+    for look_number in 0.. {
+        let limit = match options.sign_window {
+            Some(window) if !has_sign => window.min(options.timeout),
+            _ => options.timeout,
+        };
+        let remaining = limit.saturating_sub(stopwatch.elapsed());
+        let pause = options
+            .poll
+            .pause(look_number, fastrand::f64())
+            .min(remaining);
+        let is_last = pause == remaining;
+        let look = async {
+            tokio::time::sleep(pause).await;
+            observer.look(cloud, record).await
+        };
+        // A look that hangs in retries must not hold the run much beyond its deadline.
+        let patience = remaining + Duration::from_secs(10);
+        let look = tokio::select! {
+            () = options.cancel.cancelled() => return Ok(WatchEnd::Interrupted),
+            look = tokio::time::timeout(patience, look) => look,
+        };
+        let look = match look {
+            Ok(Ok(look)) => Ok(look),
+            Ok(Err(error)) if look_number == 0 => return Err(error.into()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("COS did not answer in time".to_owned()),
+        };
+        trouble.note(&look, events);
+        let mut is_first_sign = false;
+        if let Ok(look) = look {
+            let (state, news) = watched.step(record, &look);
+            for item in &news {
+                announce(events, record, item);
+            }
+            is_first_sign = !has_sign && watched.has_evidence(record);
+            if is_first_sign {
+                has_sign = true;
+                record.state = RecordState::Submitted;
+            }
+            record
+                .warnings
+                .extend(news.iter().filter_map(|item| match item {
+                    News::Warning(text) => Some(text.clone()),
+                    News::FileComplete(_) => None,
+                }));
+            if is_first_sign || !news.is_empty() {
+                keep(record).await;
+            }
+            tell_progress(
+                events,
+                record,
+                &watched,
+                &mut speed,
+                &stopwatch,
+                cloud.now(),
+            );
+            match state {
+                TaskState::Complete => return Ok(WatchEnd::Complete),
+                TaskState::Failed(reason) => return Ok(WatchEnd::Failed(reason)),
+                TaskState::Waiting => {}
+            }
+        }
+        // The first sign in the last look of the window opens the whole timeout.
+        if is_last && !is_first_sign {
+            return Ok(if has_sign {
+                WatchEnd::TimedOut
+            } else {
+                WatchEnd::Unknown
+            });
+        }
+    }
+    unreachable!("the numbers of looks do not end before the timeout")
+}
+
+fn announce(events: &Events, record: &Record, item: &News) {
+    match item {
+        News::Warning(text) => events.warn(text.clone()),
+        News::FileComplete(position) => {
+            if let Some(object) = record
+                .files
+                .get(*position)
+                .and_then(|file| file.object.as_ref())
+            {
+                events.emit(EventKind::FileComplete {
+                    key: object.key.clone(),
+                    size_bytes: object.size_bytes,
+                    crc64: object.crc64.clone(),
+                });
+            }
+        }
+    }
+}
+
+fn tell_progress(
+    events: &Events,
+    record: &Record,
+    watched: &Watched,
+    speed: &mut Speed,
+    stopwatch: &Stopwatch,
+    now: DateTime<Utc>,
+) {
+    let bytes_done = watched.bytes_done(record);
+    let bytes_total = match record.format {
+        ImageFormat::Raw => record
+            .files
+            .iter()
+            .map(|file| Some(file.size_gib? << 30))
+            .sum(),
+        _ => None,
+    };
+    if let Some(bytes) = bytes_done {
+        speed.note(stopwatch.elapsed(), bytes);
+    }
+    let bytes_per_second = speed.bytes_per_second();
+    let remaining = bytes_total.zip(bytes_done).zip(bytes_per_second).map(
+        |((total, done), speed): ((u64, u64), u64)| {
+            Duration::from_secs(total.saturating_sub(done) / speed.max(1))
+        },
+    );
+    let since = record.submitted_at.unwrap_or(record.created_at);
+    events.emit(EventKind::Progress {
+        elapsed: (now - since).to_std().unwrap_or_default(),
+        files_done: record
+            .files
+            .iter()
+            .filter(|file| file.object.is_some())
+            .count(),
+        files_total: record.files.len(),
+        bytes_done,
+        bytes_total,
+        bytes_per_second,
+        remaining,
+        source: if bytes_done.is_some() {
+            ProgressSource::Upload
+        } else {
+            ProgressSource::Elapsed
+        },
+    });
+}
+
+/// Looks in a row without any usable answer: said at the third, and again only after a better one.
+#[derive(Debug, Default)]
+struct Trouble(u32);
+
+impl Trouble {
+    fn note(&mut self, look: &Result<Look, String>, events: &Events) {
+        let reason = match look {
+            Err(reason) => Some(reason),
+            Ok(look) => {
+                let mut failures = look.heads.values().map(|head| match head {
+                    Head::Failed(reason) => Some(reason),
+                    _ => None,
+                });
+                let first = failures.next().flatten();
+                first.filter(|_| failures.all(|failure| failure.is_some()))
+            }
+        };
+        let Some(reason) = reason else {
+            self.0 = 0;
+            return;
+        };
+        self.0 += 1;
+        if self.0 == FORBIDDEN_AFTER_LOOKS {
+            events.warn(format!(
+                "three looks in a row got no usable answer ({reason}); the watch goes on"
+            ));
+        }
+    }
+}
+
+/// The speed over the last looks.
+#[derive(Debug, Default)]
+struct Speed(VecDeque<(Duration, u64)>);
+
+impl Speed {
+    fn note(&mut self, time: Duration, bytes: u64) {
+        if self.0.len() == SPEED_WINDOW_LOOKS {
+            self.0.pop_front();
+        }
+        self.0.push_back((time, bytes));
+    }
+
+    fn bytes_per_second(&self) -> Option<u64> {
+        let ((first_time, first), (last_time, last)) = (self.0.front()?, self.0.back()?);
+        let seconds = last_time.saturating_sub(*first_time).as_secs_f64();
+        let bytes = last.checked_sub(*first).filter(|bytes| *bytes > 0)?;
+        // A float holds any real speed exactly enough; the cast saturates.
+        (seconds > 0.0).then(|| (bytes as f64 / seconds) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests;
