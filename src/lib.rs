@@ -1,4 +1,22 @@
-//! The library behind `cvm-export`.
+//! The library behind `cvm-export`: it takes a custom image out of Tencent Cloud, and proves it.
+//!
+//! ```text
+//!   export ──────────► cloud ──────► auth        (pure signing)
+//!     │                  │             │
+//!     └──────────────────┴─────────────┴──► model · event · error · clock · environment   (leaves)
+//!
+//!   simulator ──► auth, model                    (a small Tencent Cloud; feature `simulator`)
+//! ```
+//!
+//! - [`export`] is the domain: from an [`ExportRequest`](export::ExportRequest) over checks, one submit
+//!   and a watch to an [`ExportOutcome`](export::ExportOutcome). [`Exporter`](export::Exporter) is its door.
+//! - [`cloud`] is everything that crosses the network: signing at the moment of sending, retries by
+//!   meaning, the actions of API 3.0, the object storage, and the chain of credentials.
+//! - [`auth`] is both signatures as pure functions.
+//! - [`event`] is what happens while work goes on; the library never prints.
+//! - [`error`] is what callers branch on and people read.
+//!
+//! The command line is a program of its own on top of this public interface.
 
 pub mod auth;
 pub mod clock;
@@ -8,3 +26,5 @@ pub mod error;
 pub mod event;
 pub mod export;
 pub mod model;
+#[cfg(feature = "simulator")]
+pub mod simulator;
