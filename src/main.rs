@@ -1,3 +1,7 @@
-//! The command-line tool.
+//! The command-line tool: an outside user of the library's public interface.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

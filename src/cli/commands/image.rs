@@ -1,0 +1,214 @@
+//! `image`: check, submit once, watch.
+
+use clap::ValueEnum;
+use cvm_export::error::{Error, ErrorKind};
+use cvm_export::export::{
+    ExportOptions, ExportOutcome, Exporter, IfExists, OutcomeFile, Queueing, Waiting,
+};
+use cvm_export::model::ImageId;
+use futures_util::StreamExt;
+use serde::Serialize;
+
+use super::exit::{Exit, Signal};
+use super::printer::ErrorObject;
+use super::{Context, RequestArgs, WatchArgs};
+
+/// Exports of one command that run at once; the account's own limit is not published.
+const CONCURRENT_EXPORTS: usize = 5;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    request: RequestArgs,
+
+    #[command(flatten)]
+    watch: WatchArgs,
+
+    /// What to do about files that already have the export's names
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    if_exists: IfExistsFlag,
+
+    /// Check only, the cloud's own dry run included
+    #[arg(long, alias = "DryRun")]
+    dry_run: bool,
+
+    /// Submit and leave; `wait` takes the watch up
+    #[arg(long)]
+    no_wait: bool,
+
+    /// Do not wait while the account's task limit or the image's state says "later"
+    #[arg(long)]
+    no_queue: bool,
+
+    /// Do not keep the export's record in the bucket
+    #[arg(long)]
+    no_claim: bool,
+
+    /// Give up an earlier attempt whose outcome is unknown, and start anew
+    #[arg(long)]
+    resubmit: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum IfExistsFlag {
+    /// Refuse
+    #[default]
+    Fail,
+    /// Take them as the result where they are proven to be this image's
+    Skip,
+    /// Export over them
+    Overwrite,
+}
+
+/// The results of several exports, in the order asked for.
+#[derive(Serialize)]
+struct Outcomes {
+    schema: &'static str,
+    items: Vec<Item>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Item {
+    Outcome(Box<ExportOutcome>),
+    Failed(Box<Failed>),
+}
+
+/// An image that was not submitted, or whose submit was refused.
+#[derive(Serialize)]
+struct Failed {
+    schema: &'static str,
+    state: &'static str,
+    image_id: ImageId,
+    error: ErrorObject,
+}
+
+pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
+    let images = args.request.images()?;
+    let started = cvm_export::clock::now();
+    let results = context
+        .with_session(args.request.names(), async |session| {
+            let destination =
+                super::resolve(&session, &args.request.bucket, &session.events).await?;
+            let exporter = Exporter::new(
+                session.cloud.clone(),
+                session.journal.clone(),
+                session.events.clone(),
+                context.signals.cancel(),
+            );
+            let exports = images.iter().map(|image_id| async {
+                let (request, known) = args
+                    .request
+                    .request(&session.cloud, &destination, image_id, started)
+                    .await?;
+                if args.dry_run {
+                    let report = exporter.check(&request, known, &args.options()).await?;
+                    report.require(&args.request.skip_checks)?;
+                    let files = report
+                        .facts
+                        .files
+                        .iter()
+                        .flatten()
+                        .filter_map(OutcomeFile::expected);
+                    Ok(ExportOutcome::checked(&request, files.collect()))
+                } else {
+                    exporter.export(&request, known, &args.options()).await
+                }
+            });
+            let running = futures_util::stream::iter(exports).buffered(CONCURRENT_EXPORTS);
+            Ok(running.collect::<Vec<Result<ExportOutcome, Error>>>().await)
+        })
+        .await?;
+    let signal = context.signals.received();
+    if images.len() == 1 {
+        return one(results, context, signal);
+    }
+    Ok(several(&images, results, context, signal))
+}
+
+fn one(
+    results: Vec<Result<ExportOutcome, Error>>,
+    context: &Context<'_>,
+    signal: Option<Signal>,
+) -> Result<Exit, Error> {
+    let outcome = results
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| Err(Error::new(ErrorKind::Unexpected, "no image was named")))?;
+    context.printer.outcome(&outcome);
+    context.printer.json(&outcome);
+    Ok(Exit::of_outcome(&outcome, signal))
+}
+
+fn several(
+    images: &[ImageId],
+    results: Vec<Result<ExportOutcome, Error>>,
+    context: &Context<'_>,
+    signal: Option<Signal>,
+) -> Exit {
+    let mut exits = Vec::new();
+    let mut items = Vec::new();
+    for (image_id, result) in images.iter().zip(results) {
+        match result {
+            Ok(outcome) => {
+                context.printer.outcome(&outcome);
+                exits.push(Exit::of_outcome(&outcome, signal));
+                items.push(Item::Outcome(Box::new(outcome)));
+            }
+            Err(error) => {
+                context.printer.error(&error, signal);
+                let exit = Exit::of_error(error.kind(), signal);
+                exits.push(exit);
+                items.push(Item::Failed(Box::new(Failed {
+                    schema: "cvm-export.export.v1",
+                    state: "failed",
+                    image_id: image_id.clone(),
+                    error: ErrorObject::new(&error, exit),
+                })));
+            }
+        }
+    }
+    context.printer.json(&Outcomes {
+        schema: "cvm-export.exports.v1",
+        items,
+    });
+    match exits.iter().find(|exit| matches!(exit, Exit::Signal(_))) {
+        Some(interrupted) => *interrupted,
+        None if exits.iter().all(|exit| *exit == Exit::Done) => Exit::Done,
+        // Nothing failed, something still runs: that is one and the same answer for all.
+        None if exits
+            .iter()
+            .all(|exit| matches!(exit, Exit::Done | Exit::StillRunning)) =>
+        {
+            Exit::StillRunning
+        }
+        None => Exit::SomeFailed,
+    }
+}
+
+impl Args {
+    fn options(&self) -> ExportOptions {
+        ExportOptions {
+            if_exists: match self.if_exists {
+                IfExistsFlag::Fail => IfExists::Fail,
+                IfExistsFlag::Skip => IfExists::Skip,
+                IfExistsFlag::Overwrite => IfExists::Overwrite,
+            },
+            waiting: if self.no_wait {
+                Waiting::Detach
+            } else {
+                Waiting::Watch
+            },
+            timeout: self.watch.timeout,
+            poll: self.watch.poll(),
+            queueing: if self.no_queue {
+                Queueing::Refuse
+            } else {
+                Queueing::Wait
+            },
+            keep_claim: !self.no_claim,
+            skipped_checks: self.request.skip_checks.clone(),
+            resubmit: self.resubmit,
+        }
+    }
+}

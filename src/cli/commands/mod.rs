@@ -1,0 +1,191 @@
+//! One file for each command: its arguments, and a function that runs it.
+
+pub(super) mod check;
+pub(super) mod image;
+pub(super) mod images;
+pub(super) mod packaging;
+#[cfg(feature = "simulator")]
+pub(super) mod simulate;
+pub(super) mod status;
+pub(super) mod wait;
+
+use std::time::Duration;
+
+use cvm_export::cloud::Cloud;
+use cvm_export::error::{Error, ErrorKind};
+use cvm_export::event::Events;
+use cvm_export::export::{
+    Destination, DiskScope, ExportRequest, Fact, Known, PollPolicy, PrefixTemplate,
+};
+use cvm_export::model::{BucketName, CheckName, ImageFormat, ImageId, RoleName};
+
+use super::{Context, Names, exit, printer, settings, tables, values};
+
+/// The flags that say what is exported and where to; `image` and `check` share them.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct RequestArgs {
+    /// The image; repeat the flag or separate by commas for several
+    #[arg(
+        long = "id",
+        alias = "ImageIds",
+        value_name = "IMAGE_ID",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub(super) ids: Vec<ImageId>,
+
+    /// The bucket, in full (name-1250000000) or without its AppId
+    #[arg(long, alias = "BucketName", value_name = "BUCKET")]
+    pub(super) bucket: BucketName,
+
+    /// The start of the files' names; may hold {image_id}, {image_name}, {date} and {time}
+    #[arg(long, value_name = "PREFIX")]
+    pub(super) prefix: Option<PrefixTemplate>,
+
+    /// The format of the files: raw, qcow2, vhd or vmdk
+    #[arg(long, alias = "ExportFormat", value_name = "FORMAT", default_value_t)]
+    pub(super) format: ImageFormat,
+
+    /// Export the system disk alone
+    #[arg(long)]
+    pub(super) system_disk_only: bool,
+
+    /// The CAM role that CVM takes on to write to the bucket
+    #[arg(
+        long,
+        alias = "RoleName",
+        value_name = "ROLE",
+        default_value = "CVM_QcsRole"
+    )]
+    pub(super) role_name: RoleName,
+
+    /// Do not count this check; repeat the flag for several
+    #[arg(long = "skip-check", value_name = "NAME")]
+    pub(super) skip_checks: Vec<CheckName>,
+}
+
+impl RequestArgs {
+    pub(super) fn names(&self) -> Names<'_> {
+        Names {
+            images: &self.ids,
+            bucket: Some(&self.bucket),
+        }
+    }
+
+    pub(super) fn scope(&self) -> DiskScope {
+        if self.system_disk_only {
+            DiskScope::SystemDiskOnly
+        } else {
+            DiskScope::WholeMachine
+        }
+    }
+
+    /// The images, each once, in the order in which they were named.
+    ///
+    /// # Errors
+    /// Several images need a prefix that differs for each, or their files would have the same names.
+    pub(super) fn images(&self) -> Result<Vec<ImageId>, Error> {
+        let mut images: Vec<ImageId> = Vec::new();
+        for id in &self.ids {
+            if !images.contains(id) {
+                images.push(id.clone());
+            }
+        }
+        let differs = self
+            .prefix
+            .as_ref()
+            .is_some_and(PrefixTemplate::differs_per_image);
+        if images.len() > 1 && !differs {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "--prefix: several images need a prefix that differs for each (example: `backup-{image_id}`)",
+            ));
+        }
+        Ok(images)
+    }
+
+    /// The request for one image, and what had to be looked up to word it.
+    pub(super) async fn request(
+        &self,
+        cloud: &Cloud,
+        destination: &Destination,
+        image_id: &ImageId,
+        started: chrono::DateTime<chrono::Utc>,
+    ) -> Result<(ExportRequest, Known), Error> {
+        let mut known = Known {
+            buckets: destination.buckets.clone(),
+            ..Known::default()
+        };
+        let prefix = match &self.prefix {
+            None => None,
+            Some(template) => {
+                if template.needs_image_name() {
+                    known.image =
+                        cvm_export::export::fetch_image(cloud, &destination.region, image_id)
+                            .await?;
+                }
+                let name = known
+                    .image
+                    .known()
+                    .and_then(Option::as_ref)
+                    .map(|image| &image.image_name);
+                if template.needs_image_name() && name.is_none() {
+                    return Err(name_unknown(image_id, &known.image));
+                }
+                let prefix = template.expand(image_id, name, started);
+                Some(prefix.map_err(|invalid| {
+                    Error::new(ErrorKind::Usage, format!("--prefix: {invalid}"))
+                })?)
+            }
+        };
+        let request = ExportRequest {
+            image_id: image_id.clone(),
+            region: destination.region.clone(),
+            bucket: destination.bucket.clone(),
+            prefix,
+            format: self.format,
+            scope: self.scope(),
+            role: self.role_name.clone(),
+        };
+        Ok((request, known))
+    }
+}
+
+fn name_unknown<T>(image_id: &ImageId, image: &Fact<T>) -> Error {
+    let reason = image
+        .why_unknown()
+        .unwrap_or("there is no such image in this region");
+    Error::new(
+        ErrorKind::Precondition,
+        format!("the prefix wants the name of image `{image_id}`, which is not known: {reason}"),
+    )
+    .with_hint("use `{image_id}` in `--prefix`, or look the image up with `cvm-export images`")
+}
+
+/// The flags that say how long and how often to look; `image` and `wait` share them.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct WatchArgs {
+    /// How long to wait, such as 6h [default: 3h and 12h for each TB of disk]
+    #[arg(long, value_name = "DURATION", value_parser = values::timeout)]
+    pub(super) timeout: Option<Duration>,
+
+    /// Look at equal intervals, such as 30s [default: growing from 1s to 1m]
+    #[arg(long, value_name = "DURATION", value_parser = values::poll_interval)]
+    pub(super) poll_interval: Option<Duration>,
+}
+
+impl WatchArgs {
+    pub(super) fn poll(&self) -> PollPolicy {
+        self.poll_interval
+            .map_or_else(PollPolicy::default, PollPolicy::fixed)
+    }
+}
+
+/// Settles bucket and region for a command.
+pub(super) async fn resolve(
+    session: &settings::Session,
+    bucket: &BucketName,
+    events: &Events,
+) -> Result<Destination, Error> {
+    cvm_export::export::resolve(&session.cloud, events, bucket, &session.region).await
+}

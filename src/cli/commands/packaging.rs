@@ -1,0 +1,63 @@
+//! `completions` and `man`: what packages of this tool install beside it.
+
+use std::io::{self, Write};
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+use cvm_export::error::{Error, ErrorKind};
+
+use super::exit::Exit;
+use crate::cli::Cli;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    shell: Shell,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ManArgs {
+    /// The command whose page is wanted [default: the program's own page]
+    #[arg(value_name = "COMMAND")]
+    command: Option<String>,
+}
+
+pub(crate) fn completions(args: &CompletionsArgs) -> Exit {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "cvm-export", &mut script);
+    write_out(&script);
+    Exit::Done
+}
+
+pub(crate) fn manual(args: &ManArgs) -> Result<Exit, Error> {
+    let mut program = Cli::command();
+    program.build();
+    let command = match &args.command {
+        None => program,
+        Some(name) => program.find_subcommand(name).cloned().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Usage,
+                format!("there is no command `{name}` (example: `cvm-export man image`)"),
+            )
+        })?,
+    };
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command)
+        .render(&mut page)
+        .map_err(|error| {
+            Error::new(
+                ErrorKind::Unexpected,
+                "the manual page could not be written",
+            )
+            .with_source(error)
+        })?;
+    write_out(&page);
+    Ok(Exit::Done)
+}
+
+/// A reader that has gone away, such as `head`, is no failure.
+fn write_out(text: &[u8]) {
+    let mut stdout = io::stdout().lock();
+    drop(stdout.write_all(text).and_then(|()| stdout.flush()));
+}

@@ -1,0 +1,235 @@
+//! `simulate`: a small Tencent Cloud on loopback, until a signal comes or a command ends.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use cvm_export::error::{Error, ErrorKind};
+use cvm_export::model::{ImageId, InvalidValue};
+use cvm_export::simulator::{Fault, Naming, Options, Simulator};
+
+use super::Context;
+use super::exit::{Exit, Signal};
+use super::printer::{Output, shell_word};
+
+/// The environment variables of which the command should know nothing but what it is told here.
+const FOREIGN_VARIABLES: &[&str] = &[
+    "TENCENTCLOUD_TOKEN",
+    "TENCENTCLOUD_SECURITY_TOKEN",
+    "TCCLI_PROFILE",
+];
+
+/// How long a command may take to end after a signal, longer than its own grace for a submit.
+const GRACE: Duration = Duration::from_secs(15);
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// The address to listen on; loopback only [default: a free port of 127.0.0.1]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:0",
+        hide_default_value = true
+    )]
+    listen: SocketAddr,
+
+    /// Serve this disk file as an image of one disk; repeat the flag for several
+    #[arg(long = "image", value_name = "IMAGE_ID=PATH")]
+    images: Vec<DiskImage>,
+
+    /// The rule by which exported files are named
+    #[arg(long, value_enum, default_value_t, value_name = "RULE")]
+    naming: NamingFlag,
+
+    /// How much faster than the real thing exports run
+    #[arg(long, default_value_t = Options::default().speed, value_name = "N", value_parser = speed)]
+    speed: f64,
+
+    /// A file of faults: which call, which occurrence, what happens
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
+
+    /// Run this command against the simulated cloud, and end with its exit code
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum NamingFlag {
+    /// As the API page says: <prefix>_<image id>_system_<snapshot id>.raw
+    #[default]
+    Api,
+    /// As the console's guide says: <prefix>_xvda.raw
+    Console,
+}
+
+/// `ID=PATH`.
+#[derive(Clone, Debug)]
+struct DiskImage {
+    id: ImageId,
+    path: PathBuf,
+}
+
+impl FromStr for DiskImage {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let refuse =
+            |problem| InvalidValue::new("image and its disk", text, problem, "img-web01=disk.raw");
+        let (id, path) = text
+            .split_once('=')
+            .ok_or_else(|| refuse("it has no `=`"))?;
+        if path.is_empty() {
+            return Err(refuse("no path follows the `=`"));
+        }
+        Ok(Self {
+            id: id.parse()?,
+            path: PathBuf::from(path),
+        })
+    }
+}
+
+fn speed(text: &str) -> Result<f64, InvalidValue> {
+    match text.parse::<f64>() {
+        Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(speed),
+        _ => Err(InvalidValue::new(
+            "speed",
+            text,
+            "it must be a number above zero",
+            "100",
+        )),
+    }
+}
+
+pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
+    let options = Options {
+        listen: args.listen,
+        images: args
+            .images
+            .iter()
+            .map(|image| (image.id.clone(), image.path.clone()))
+            .collect(),
+        naming: match args.naming {
+            NamingFlag::Api => Naming::Api,
+            NamingFlag::Console => Naming::Console,
+        },
+        speed: args.speed,
+        faults: args
+            .faults
+            .as_deref()
+            .map(read_faults)
+            .transpose()?
+            .unwrap_or_default(),
+        ..Options::default()
+    };
+    let simulator = Simulator::start(options).await.map_err(|error| {
+        Error::new(ErrorKind::Usage, "the simulated cloud did not start").with_source(error)
+    })?;
+    let variables = variables(&simulator);
+    if args.command.is_empty() {
+        match context.printer.output {
+            Output::Text => {
+                for (name, value) in &variables {
+                    context
+                        .printer
+                        .data(&format!("export {name}={}", shell_word(value)));
+                }
+            }
+            Output::Json | Output::Ndjson => context.printer.json(&variables),
+        }
+        context.printer.note(&format!(
+            "a simulated Tencent Cloud answers at {}; Ctrl-C ends it",
+            simulator.endpoint_url()
+        ));
+        context.signals.cancel().cancelled().await;
+        return Ok(Exit::Done);
+    }
+    run_command(&args.command, &variables, context).await
+}
+
+/// What a program must know to reach `simulator`.
+fn variables(simulator: &Simulator) -> BTreeMap<&'static str, String> {
+    let credentials = simulator.credentials();
+    BTreeMap::from([
+        ("CVM_EXPORT_ENDPOINT_URL", simulator.endpoint_url()),
+        ("TENCENTCLOUD_REGION", simulator.region().to_string()),
+        ("TENCENTCLOUD_SECRET_ID", credentials.secret_id.clone()),
+        (
+            "TENCENTCLOUD_SECRET_KEY",
+            credentials.secret_key.expose().to_owned(),
+        ),
+    ])
+}
+
+/// Runs `command` with a state folder of its own: the records of a cloud that goes away with the
+/// command must not stand in the person's journal.
+async fn run_command(
+    command: &[String],
+    variables: &BTreeMap<&'static str, String>,
+    context: &Context<'_>,
+) -> Result<Exit, Error> {
+    let state = tempfile::tempdir().map_err(|error| {
+        Error::new(ErrorKind::LocalDisk, "no temporary folder could be made").with_source(error)
+    })?;
+    let (program, arguments) = command.split_first().expect("the caller has seen a word");
+    let mut process = tokio::process::Command::new(program);
+    process
+        .args(arguments)
+        .envs(variables)
+        .env("CVM_EXPORT_STATE_DIR", state.path());
+    for name in FOREIGN_VARIABLES {
+        process.env_remove(name);
+    }
+    let mut process = process.kill_on_drop(true).spawn().map_err(|error| {
+        Error::new(
+            ErrorKind::Usage,
+            format!("`{program}` could not be started"),
+        )
+        .with_source(error)
+    })?;
+    let cancel = context.signals.cancel();
+    let status = tokio::select! {
+        status = process.wait() => status,
+        // A signal from the keyboard reaches the command by itself; it has a moment to end in order.
+        () = cancel.cancelled() => match tokio::time::timeout(GRACE, process.wait()).await {
+            Ok(status) => status,
+            Err(_) => return Ok(Exit::Signal(context.signals.received().unwrap_or(Signal::Interrupt))),
+        },
+    };
+    let status = status.map_err(|error| {
+        Error::new(
+            ErrorKind::Unexpected,
+            format!("the end of `{program}` was not seen"),
+        )
+        .with_source(error)
+    })?;
+    Ok(Exit::Other(code(status)))
+}
+
+/// The code that a shell would report.
+fn code(status: ExitStatus) -> u8 {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return u8::try_from(128 + signal).unwrap_or(u8::MAX);
+    }
+    status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(u8::MAX)
+}
+
+fn read_faults(path: &Path) -> Result<Vec<Fault>, Error> {
+    let refuse = |message: &str| {
+        Error::new(
+            ErrorKind::Usage,
+            format!("--faults: {message} `{}`", path.display()),
+        )
+    };
+    let text =
+        std::fs::read_to_string(path).map_err(|error| refuse("cannot read").with_source(error))?;
+    Fault::parse_file(&text).map_err(|error| refuse("there are no faults in").with_source(error))
+}

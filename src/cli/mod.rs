@@ -1,0 +1,213 @@
+//! The command line: arguments, signals, and the way from a command to an exit code.
+//!
+//! Part of the binary only; it uses the library's public interface like any other program.
+
+mod commands;
+mod exit;
+mod printer;
+mod progress;
+#[cfg(feature = "simulator")]
+mod rehearsal;
+mod settings;
+mod signals;
+mod tables;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use cvm_export::environment::Environment;
+use cvm_export::error::{Error, ErrorKind};
+use cvm_export::event::Events;
+
+use exit::Exit;
+use printer::{Loudness, Output, Printer};
+use settings::{GlobalArgs, Session};
+use signals::Signals;
+
+/// Takes a custom image out of Tencent Cloud safely, and proves that you have it.
+#[derive(Debug, Parser)]
+#[command(name = "cvm-export", version, after_help = exit::HELP, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: GlobalArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check, submit once, watch: an image becomes files in a bucket
+    Image(commands::image::Args),
+    /// Look at every precondition of an export; submit nothing
+    Check(commands::check::Args),
+    /// Take up an export that was submitted before, and watch it to its end
+    Wait(commands::wait::Args),
+    /// The exports that this machine's journal knows, and what COS shows of them now
+    Status(commands::status::Args),
+    /// The account's custom images, with what each would refuse
+    Images(commands::images::Args),
+    /// A small Tencent Cloud on loopback, for rehearsals and tests
+    #[cfg(feature = "simulator")]
+    Simulate(commands::simulate::Args),
+    /// A completion script for a shell
+    Completions(commands::packaging::CompletionsArgs),
+    /// The manual page
+    Man(commands::packaging::ManArgs),
+}
+
+/// Runs the program.
+pub(crate) fn main() -> ExitCode {
+    let environment = Environment::capture();
+    let matches = Cli::command().try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return refuse_arguments(&error),
+    };
+    let printer = cli.global.printer(&environment);
+    start_logs(&printer);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let error = Error::new(
+                ErrorKind::Unexpected,
+                "the program could not start its threads",
+            )
+            .with_source(error);
+            printer.error(&error, None);
+            return ExitCode::from(Exit::Unexpected.code());
+        }
+    };
+    let exit = runtime.block_on(run(cli, &environment, &printer));
+    // Nothing that still runs in the background may hold the end up.
+    runtime.shutdown_background();
+    ExitCode::from(exit.code())
+}
+
+/// What clap has to say; an error becomes an object where JSON was asked for.
+fn refuse_arguments(error: &clap::Error) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    let wants_json = arguments
+        .iter()
+        .any(|word| word == "--output=json" || word == "--output=ndjson")
+        || arguments
+            .windows(2)
+            .any(|pair| pair[0] == "--output" && pair[1].ends_with("json"));
+    if error.use_stderr() && wants_json {
+        let message = error.to_string();
+        let message = message
+            .trim_start_matches("error: ")
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let printer = Printer {
+            output: Output::Json,
+            loudness: Loudness::Normal,
+            color: false,
+        };
+        printer.error(&Error::new(ErrorKind::Usage, message), None);
+    } else {
+        // A closed pipe is nobody's concern here.
+        drop(error.print());
+    }
+    ExitCode::from(if error.use_stderr() {
+        Exit::Usage.code()
+    } else {
+        Exit::Done.code()
+    })
+}
+
+fn start_logs(printer: &Printer) {
+    if printer.loudness == Loudness::Debug {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .init();
+    }
+}
+
+async fn run(cli: Cli, environment: &Environment, printer: &Printer) -> Exit {
+    let Cli { command, global } = cli;
+    let context = Context {
+        environment,
+        printer,
+        global: &global,
+        signals: Signals::listen(),
+    };
+    let result = match command {
+        Command::Image(args) => commands::image::run(args, &context).await,
+        Command::Check(args) => commands::check::run(args, &context).await,
+        Command::Wait(args) => commands::wait::run(args, &context).await,
+        Command::Status(args) => commands::status::run(args, &context).await,
+        Command::Images(args) => commands::images::run(args, &context).await,
+        #[cfg(feature = "simulator")]
+        Command::Simulate(args) => commands::simulate::run(args, &context).await,
+        Command::Completions(args) => Ok(commands::packaging::completions(&args)),
+        Command::Man(args) => commands::packaging::manual(&args),
+    };
+    result.unwrap_or_else(|error| {
+        printer.error(&error, context.signals.received());
+        Exit::of_error(error.kind(), context.signals.received())
+    })
+}
+
+/// What every command works in.
+struct Context<'a> {
+    environment: &'a Environment,
+    printer: &'a Printer,
+    global: &'a GlobalArgs,
+    signals: Signals,
+}
+
+impl Context<'_> {
+    /// Opens a session, runs `work` in it while its events are drawn, and returns once the last event
+    /// has been drawn, so that a result never stands above the progress that led to it.
+    async fn with_session<T>(
+        &self,
+        names: Names<'_>,
+        work: impl AsyncFnOnce(Session) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let (events, receiver) = Events::channel();
+        let style = self.global.progress_style(self.environment);
+        let drawing = progress::draw(receiver, self.printer.clone(), style);
+        let result = match self.open(names, events).await {
+            Ok(session) => work(session).await,
+            Err(error) => Err(error),
+        };
+        // The last sender went with the session; what is left is to draw what it said.
+        if let Err(panic) = drawing.await {
+            return Err(
+                Error::new(ErrorKind::Unexpected, "the progress display broke").with_source(panic),
+            );
+        }
+        result
+    }
+
+    async fn open(&self, names: Names<'_>, events: Events) -> Result<Session, Error> {
+        #[cfg(feature = "simulator")]
+        if self.global.simulate {
+            let rehearsal = rehearsal::Rehearsal::start(names.images, names.bucket).await?;
+            return Session::rehearse(rehearsal, self.global, events);
+        }
+        #[cfg(not(feature = "simulator"))]
+        let Names { .. } = names;
+        Session::open(self.global, self.environment, self.printer, events).await
+    }
+}
+
+/// What the command line names, so that a simulated cloud can hold it.
+#[derive(Clone, Copy, Default)]
+#[cfg_attr(
+    not(feature = "simulator"),
+    expect(dead_code, reason = "only a simulated cloud reads it")
+)]
+struct Names<'a> {
+    images: &'a [cvm_export::model::ImageId],
+    bucket: Option<&'a cvm_export::model::BucketName>,
+}

@@ -1,0 +1,326 @@
+//! Where text may go: data to stdout, everything else to stderr.
+//!
+//! The only module that writes to the terminal besides `progress`. A reader that has gone away
+//! (a closed pipe) ends the writing silently and changes nothing else.
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::ValueEnum;
+use cvm_export::error::Error;
+use cvm_export::export::{ExportOutcome, OutcomeState};
+use cvm_export::model::{Finding, Verdict};
+use serde::Serialize;
+
+use crate::cli::exit::{Exit, Signal};
+
+/// The form of what goes to stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people and for loops of a shell.
+    #[default]
+    Text,
+    /// One JSON object at the end.
+    Json,
+    /// A JSON line for each event, and the result as the last one.
+    Ndjson,
+}
+
+/// How much people want to hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Loudness {
+    /// Errors and what must not be missed.
+    Quiet,
+    /// Progress and results.
+    Normal,
+    /// Also where values came from.
+    Verbose,
+    /// Also every request.
+    Debug,
+}
+
+/// Writes results, notes and errors.
+#[derive(Clone, Debug)]
+pub(crate) struct Printer {
+    pub(crate) output: Output,
+    pub(crate) loudness: Loudness,
+    /// Whether escape sequences may be written to stderr.
+    pub(crate) color: bool,
+}
+
+impl Printer {
+    /// A line of data, in text mode only.
+    pub(crate) fn data(&self, line: &str) {
+        if self.output == Output::Text {
+            ignore_closed_pipe(writeln!(io::stdout().lock(), "{line}"));
+        }
+    }
+
+    /// The result as one JSON value, where JSON was asked for.
+    pub(crate) fn json(&self, result: &impl Serialize) {
+        let text = match self.output {
+            Output::Text => return,
+            Output::Json => serde_json::to_string_pretty(result),
+            Output::Ndjson => serde_json::to_string(result),
+        };
+        let text = text.expect("results hold only strings, numbers and lists, which JSON can show");
+        let mut stdout = io::stdout().lock();
+        ignore_closed_pipe(writeln!(stdout, "{text}").and_then(|()| stdout.flush()));
+    }
+
+    /// A note for people.
+    pub(crate) fn note(&self, line: &str) {
+        if self.loudness >= Loudness::Normal {
+            self.stderr(line);
+        }
+    }
+
+    /// A note on where something came from.
+    pub(crate) fn detail(&self, line: &str) {
+        if self.loudness >= Loudness::Verbose {
+            self.stderr(line);
+        }
+    }
+
+    /// A warning, which is written even when quiet was asked for.
+    pub(crate) fn warning(&self, line: &str) {
+        self.stderr(&format!("{} {line}", self.paint("33", "warning:")));
+    }
+
+    /// A line on stderr that must not be missed.
+    pub(crate) fn stderr(&self, line: &str) {
+        ignore_closed_pipe(writeln!(io::stderr().lock(), "{line}"));
+    }
+
+    /// An error with its causes and what to do next; an object where JSON was asked for.
+    pub(crate) fn error(&self, error: &Error, signal: Option<Signal>) {
+        if self.output != Output::Text {
+            let object = ErrorObject::new(error, Exit::of_error(error.kind(), signal));
+            let text =
+                serde_json::to_string(&object).expect("an error holds only strings and numbers");
+            return self.stderr(&text);
+        }
+        for finding in error
+            .findings()
+            .iter()
+            .filter(|finding| finding.verdict != Verdict::Pass)
+        {
+            // Notes have shown them already, unless these were turned off.
+            if self.loudness == Loudness::Quiet {
+                self.finding(finding);
+            }
+        }
+        self.stderr(&format!("{} {error}", self.paint("31;1", "error:")));
+        let causes = error.causes();
+        for cause in &causes {
+            self.stderr(&format!("  caused by: {cause}"));
+        }
+        // The cloud's own refusals name it already.
+        if let Some(id) = error
+            .request_id()
+            .filter(|id| !causes.iter().any(|cause| cause.contains(id)))
+        {
+            self.stderr(&format!("  request id: {id}"));
+        }
+        if let Some(hint) = error.hint() {
+            self.stderr(&format!("\n{} {hint}", self.paint("36", "hint:")));
+        }
+    }
+
+    /// A finding with its remedy, on stderr.
+    pub(crate) fn finding(&self, finding: &Finding) {
+        let color = match finding.verdict {
+            Verdict::Pass => "32",
+            Verdict::Warn | Verdict::Unknown => "33",
+            Verdict::Fail => "31",
+        };
+        let verdict = self.paint(color, &format!("{:<7}", finding.verdict));
+        self.stderr(&format!(
+            "  {verdict} {}: {}",
+            finding.check, finding.evidence
+        ));
+        if let Some(remedy) = &finding.remedy {
+            self.stderr(&format!("          {remedy}"));
+        }
+    }
+
+    /// What is said of an outcome when the run ends: the keys on stdout, the rest on stderr.
+    pub(crate) fn outcome(&self, outcome: &ExportOutcome) {
+        if outcome.state == OutcomeState::Complete {
+            for file in &outcome.files {
+                self.data(&format!("cos://{}/{}", outcome.bucket, file.key));
+            }
+        }
+        let image = match (&outcome.image_id, &outcome.image_name) {
+            (Some(id), Some(name)) if !name.as_str().is_empty() => format!("image `{id}` ({name})"),
+            (Some(id), _) => format!("image `{id}`"),
+            (None, _) => "the export".to_owned(),
+        };
+        let count = plural(outcome.files.len(), "file");
+        match outcome.state {
+            OutcomeState::Checked => {
+                self.note(&format!("{image} can be exported; nothing was submitted"))
+            }
+            OutcomeState::Submitted => self.note(&format!(
+                "{image} was submitted; its files are not waited for"
+            )),
+            OutcomeState::Complete => {
+                let bytes: u64 = outcome
+                    .files
+                    .iter()
+                    .filter_map(|file| file.size_bytes)
+                    .sum();
+                let size = indicatif::BinaryBytes(bytes);
+                self.note(&format!(
+                    "{image} is exported: {count}, {size} in bucket `{}`",
+                    outcome.bucket
+                ));
+                self.note(&format!(
+                    "  https://console.cloud.tencent.com/cos/bucket?bucket={}&region={}",
+                    outcome.bucket, outcome.region
+                ));
+            }
+            OutcomeState::Running if outcome.interrupted => {
+                self.stderr(&format!(
+                    "interrupted; the export of {image} goes on in the cloud"
+                ));
+            }
+            OutcomeState::Running => {
+                self.stderr(&format!(
+                    "{image} is still being exported; this run's time is over"
+                ));
+            }
+            OutcomeState::Failed => {
+                let reason = outcome
+                    .reason
+                    .as_deref()
+                    .unwrap_or("it is known to have failed");
+                self.stderr(&format!(
+                    "{} the export of {image} failed: {reason}",
+                    self.paint("31;1", "error:")
+                ));
+                self.stderr(&format!(
+                    "\n{} it is safe to run the export again",
+                    self.paint("36", "hint:")
+                ));
+            }
+            OutcomeState::Unknown => {
+                let reason = outcome
+                    .reason
+                    .as_deref()
+                    .unwrap_or("the answer to the submit was lost");
+                self.stderr(&format!(
+                    "{} nobody knows whether the export of {image} was started: {reason}",
+                    self.paint("31;1", "error:")
+                ));
+                self.stderr(&format!(
+                    "\n{} look into the bucket and the console before you run it again; \
+                     `cvm-export image --resubmit` gives this attempt up and starts anew",
+                    self.paint("36", "hint:")
+                ));
+            }
+        }
+        if matches!(outcome.state, OutcomeState::Running | OutcomeState::Unknown)
+            || outcome.interrupted
+        {
+            self.reattach(&outcome.reattach);
+        }
+    }
+
+    /// The command that takes a watch up again.
+    pub(crate) fn reattach(&self, words: &[String]) {
+        if !words.is_empty() {
+            self.stderr(&format!("  watch again: {}", shell_line(words)));
+        }
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.color {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// An error in the form that scripts rely on.
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorObject {
+    schema: &'static str,
+    kind: &'static str,
+    exit_code: u8,
+    message: String,
+    cause: Vec<String>,
+    hint: Option<String>,
+    request_id: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<Finding>,
+}
+
+impl ErrorObject {
+    pub(crate) fn new(error: &Error, exit: Exit) -> Self {
+        Self {
+            schema: "cvm-export.error.v1",
+            kind: error.kind().as_str(),
+            exit_code: exit.code(),
+            message: error.to_string(),
+            cause: error.causes(),
+            hint: error.hint().map(str::to_owned),
+            request_id: error.request_id().map(str::to_owned),
+            findings: error.findings().to_vec(),
+        }
+    }
+}
+
+/// `1 file`, `2 files`.
+pub(crate) fn plural(count: usize, noun: &str) -> String {
+    if count == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{count} {noun}s")
+    }
+}
+
+/// The words as one line that a POSIX shell reads back.
+pub(crate) fn shell_line(words: &[String]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
+    quoted.join(" ")
+}
+
+/// One word as a POSIX shell reads it back.
+pub(crate) fn shell_word(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// Whether stderr may carry escape sequences, by what was asked for and by habit.
+pub(crate) fn use_color(choice: clap::ColorChoice, no_color: bool, dumb_terminal: bool) -> bool {
+    match choice {
+        clap::ColorChoice::Always => true,
+        clap::ColorChoice::Never => false,
+        clap::ColorChoice::Auto => !no_color && !dumb_terminal && io::stderr().is_terminal(),
+    }
+}
+
+fn ignore_closed_pipe(written: io::Result<()>) {
+    // Nobody reads any more, or the disk behind a redirect is full: there is no better place to
+    // complain to, and the export itself is not concerned.
+    drop(written);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_a_shell() {
+        let words = ["cvm-export", "wait", "a b", "it's", "映像", ""].map(str::to_owned);
+        assert_eq!(
+            shell_line(&words),
+            r"cvm-export wait 'a b' 'it'\''s' '映像' ''"
+        );
+    }
+}

@@ -1,0 +1,303 @@
+//! Values settled once, each with the place it came from: flags, environment, tccli profile, default.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, ColorChoice};
+use cvm_export::auth::{Credentials, Secret};
+use cvm_export::cloud::credentials;
+use cvm_export::cloud::{Cloud, CloudSettings, Endpoints};
+use cvm_export::environment::Environment;
+use cvm_export::error::{Error, ErrorKind};
+use cvm_export::event::Events;
+use cvm_export::export::{Journal, RegionSetting};
+use cvm_export::model::Region;
+
+use crate::cli::printer::{Loudness, Output, Printer};
+use crate::cli::progress::Style;
+
+const ENDPOINT_VARIABLE: &str = "CVM_EXPORT_ENDPOINT_URL";
+const STATE_VARIABLE: &str = "CVM_EXPORT_STATE_DIR";
+
+/// The flags that every command takes.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// The region of image and bucket, such as ap-guangzhou [default: the bucket's own]
+    #[arg(long, global = true, value_name = "REGION")]
+    pub(crate) region: Option<Region>,
+
+    /// Use this tccli profile; the environment's credentials are then ignored
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+
+    /// The SecretId (the environment is safer: TENCENTCLOUD_SECRET_ID)
+    #[arg(long, global = true, value_name = "ID", alias = "secretId")]
+    pub(crate) secret_id: Option<String>,
+
+    /// The SecretKey (the environment is safer: TENCENTCLOUD_SECRET_KEY)
+    #[arg(long, global = true, value_name = "KEY", alias = "secretKey", value_parser = secret)]
+    pub(crate) secret_key: Option<Secret>,
+
+    /// The session token of temporary keys (the environment is safer: TENCENTCLOUD_TOKEN)
+    #[arg(long, global = true, value_name = "TOKEN", value_parser = secret)]
+    pub(crate) token: Option<Secret>,
+
+    /// Send every request to this address (tests and rehearsals) [env: CVM_EXPORT_ENDPOINT_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) endpoint_url: Option<String>,
+
+    /// Allow an endpoint override that is not on this machine
+    #[arg(long, global = true)]
+    pub(crate) allow_remote_endpoint: bool,
+
+    /// Run against a fresh simulated cloud inside this process: no account, no bill
+    #[cfg(feature = "simulator")]
+    #[arg(long, global = true)]
+    pub(crate) simulate: bool,
+
+    /// The form of what goes to stdout
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub(crate) output: Output,
+
+    /// Say only what must not be missed
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+
+    /// Say where values came from; twice: every request
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// No bars and no repeated progress lines
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+
+    /// Colours on stderr
+    #[arg(long, global = true, default_value_t, value_name = "WHEN")]
+    pub(crate) color: ColorChoice,
+
+    /// Never ask (no command of this version does)
+    #[arg(long, global = true)]
+    pub(crate) no_input: bool,
+}
+
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
+}
+
+impl GlobalArgs {
+    pub(crate) fn loudness(&self) -> Loudness {
+        match (self.quiet, self.verbose) {
+            (true, _) => Loudness::Quiet,
+            (false, 0) => Loudness::Normal,
+            (false, 1) => Loudness::Verbose,
+            (false, _) => Loudness::Debug,
+        }
+    }
+
+    pub(crate) fn printer(&self, environment: &Environment) -> Printer {
+        let no_color = environment.get("NO_COLOR").is_some();
+        let is_dumb = environment.get("TERM") == Some("dumb");
+        Printer {
+            output: self.output,
+            loudness: self.loudness(),
+            color: crate::cli::printer::use_color(self.color, no_color, is_dumb),
+        }
+    }
+
+    pub(crate) fn progress_style(&self, environment: &Environment) -> Style {
+        use std::io::IsTerminal;
+        let is_dumb = environment.get("TERM") == Some("dumb");
+        let is_ci = environment.get("CI").is_some();
+        if self.quiet {
+            Style::Silent
+        } else if self.no_progress {
+            Style::ChangesOnly
+        } else if std::io::stderr().is_terminal() && !is_dumb && !is_ci {
+            Style::Bars
+        } else {
+            Style::Lines
+        }
+    }
+}
+
+/// What a command works with: the open clients, the journal, and where the region came from.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) cloud: Cloud,
+    pub(crate) journal: Journal,
+    pub(crate) region: RegionSetting,
+    pub(crate) events: Events,
+    /// What must live as long as the session: the simulator and its temporary state.
+    #[cfg(feature = "simulator")]
+    _rehearsal: Option<crate::cli::rehearsal::Rehearsal>,
+}
+
+impl Session {
+    /// Opens a session for a real account, or for whatever an endpoint override leads to.
+    pub(crate) async fn open(
+        global: &GlobalArgs,
+        environment: &Environment,
+        printer: &Printer,
+        events: Events,
+    ) -> Result<Self, Error> {
+        let endpoints = endpoints(global, environment, printer)?;
+        if global.secret_key.is_some() || global.token.is_some() {
+            printer.warning(
+                "secrets on the command line are seen by every user of this machine; \
+                 TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY in the environment are safer",
+            );
+        }
+        let chain = credentials::Chain::standard(
+            environment,
+            credentials::Flags {
+                secret_id: global.secret_id.clone(),
+                secret_key: global.secret_key.clone(),
+                token: global.token.clone(),
+                profile: global.profile.clone(),
+            },
+        );
+        let resolved = chain.resolve(cvm_export::clock::now())?;
+        printer.detail(&format!("credentials: {}", resolved.origin));
+        for passed_over in &resolved.passed_over {
+            printer.detail(&format!("  passed over: {passed_over}"));
+        }
+        for warning in &resolved.warnings {
+            printer.warning(warning);
+        }
+        let cloud = open_cloud(endpoints, resolved.credentials, events.clone())?;
+        let journal = Journal::open(&state_folder(environment)?)?;
+        let region = region_setting(global, environment, printer)?;
+        Ok(Self {
+            cloud,
+            journal,
+            region,
+            events,
+            #[cfg(feature = "simulator")]
+            _rehearsal: None,
+        })
+    }
+
+    /// Opens a session against a simulated cloud of its own.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn rehearse(
+        rehearsal: crate::cli::rehearsal::Rehearsal,
+        global: &GlobalArgs,
+        events: Events,
+    ) -> Result<Self, Error> {
+        let endpoints = Endpoints::overridden(&rehearsal.endpoint_url(), false)?;
+        let cloud = open_cloud(endpoints, rehearsal.credentials(), events.clone())?;
+        let journal = Journal::open(rehearsal.state_folder())?;
+        let ambient = Some((rehearsal.region(), "the simulator".to_owned()));
+        let region = RegionSetting {
+            flag: global.region.clone(),
+            ambient,
+        };
+        Ok(Self {
+            cloud,
+            journal,
+            region,
+            events,
+            _rehearsal: Some(rehearsal),
+        })
+    }
+}
+
+fn open_cloud(
+    endpoints: Endpoints,
+    credentials: Credentials,
+    events: Events,
+) -> Result<Cloud, Error> {
+    Cloud::open(CloudSettings::new(endpoints), credentials, events)
+}
+
+fn endpoints(
+    global: &GlobalArgs,
+    environment: &Environment,
+    printer: &Printer,
+) -> Result<Endpoints, Error> {
+    let (url, origin) = match (&global.endpoint_url, environment.get(ENDPOINT_VARIABLE)) {
+        (Some(url), _) => (url.as_str(), "--endpoint-url"),
+        (None, Some(url)) => (url, ENDPOINT_VARIABLE),
+        (None, None) => return Ok(Endpoints::real()),
+    };
+    let endpoints = Endpoints::overridden(url, global.allow_remote_endpoint)
+        .map_err(|invalid| Error::new(ErrorKind::Usage, format!("{origin}: {invalid}")))?;
+    printer.note(&format!("every request goes to {url} ({origin})"));
+    Ok(endpoints)
+}
+
+/// The region: a flag, else the environment (which a profile named by a flag switches off, as in
+/// tccli), else the profile.
+fn region_setting(
+    global: &GlobalArgs,
+    environment: &Environment,
+    printer: &Printer,
+) -> Result<RegionSetting, Error> {
+    const VARIABLE: &str = "TENCENTCLOUD_REGION";
+    let from_environment = environment
+        .get(VARIABLE)
+        .filter(|_| global.profile.is_none())
+        .map(|region| {
+            (
+                region.to_owned(),
+                format!("environment variable {VARIABLE}"),
+            )
+        });
+    let found = match from_environment {
+        Some(found) => Some(found),
+        None => credentials::profile_region(environment, global.profile.as_deref())?,
+    };
+    let ambient = match found {
+        None => None,
+        Some((text, origin)) => {
+            let region: Region = text
+                .parse()
+                .map_err(|invalid| Error::new(ErrorKind::Usage, format!("{origin}: {invalid}")))?;
+            Some((region, origin))
+        }
+    };
+    match (&global.region, &ambient) {
+        (Some(flag), _) => printer.detail(&format!("region: {flag} (--region)")),
+        (None, Some((region, origin))) => printer.detail(&format!("region: {region} ({origin})")),
+        (None, None) => {}
+    }
+    Ok(RegionSetting {
+        flag: global.region.clone(),
+        ambient,
+    })
+}
+
+/// The folder for records and locks.
+fn state_folder(environment: &Environment) -> Result<PathBuf, Error> {
+    let absolute = |name| {
+        environment
+            .get(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    if let Some(folder) = environment.get(STATE_VARIABLE) {
+        return Ok(PathBuf::from(folder));
+    }
+    // The XDG specification says to ignore a relative path.
+    if let Some(folder) = absolute("XDG_STATE_HOME") {
+        return Ok(folder.join("cvm-export"));
+    }
+    if cfg!(windows)
+        && let Some(folder) = absolute("LOCALAPPDATA")
+    {
+        return Ok(folder.join("cvm-export"));
+    }
+    let Some(home) = environment.home() else {
+        return Err(Error::new(
+            ErrorKind::LocalDisk,
+            "there is no home folder for the journal; nothing was submitted",
+        )
+        .with_hint(format!("name a folder that lasts with {STATE_VARIABLE}")));
+    };
+    let place = if cfg!(target_os = "macos") {
+        "Library/Application Support"
+    } else {
+        ".local/state"
+    };
+    Ok(home.join(place).join("cvm-export"))
+}
