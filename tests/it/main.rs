@@ -1,3 +1,15 @@
 //! The integration tests: the binary and the facades, from outside.
 
-fn main() {}
+mod bad_input;
+mod commands;
+mod credentials;
+mod disk;
+mod image;
+mod layering;
+mod lost;
+mod network;
+mod refusals;
+mod secrets;
+mod signing;
+mod simulate;
+mod support;

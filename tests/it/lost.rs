@@ -1,0 +1,349 @@
+//! Never lost, never doubled: lost answers, killed runs, lost homes, two runs at once, signals.
+
+use cvm_export::simulator::{Effect, Naming, Options};
+
+use crate::support::{Run, TestEnv, fault, files_below, wait_until};
+
+const LINE: &str = "image --id img-linux001 --bucket exports --prefix p --poll-interval 100ms";
+
+fn words() -> Vec<&'static str> {
+    LINE.split(' ').collect()
+}
+
+fn world(naming: Naming, export_seconds: f64) -> TestEnv {
+    let env = TestEnv::with(Options {
+        naming,
+        ..Options::default()
+    });
+    env.cloud
+        .change(|world| world.export_seconds = Some(export_seconds));
+    env
+}
+
+/// The states of all records of this world's journal.
+fn states(env: &TestEnv) -> Vec<String> {
+    let records = files_below(&env.state_folder().join("exports"));
+    let states = records
+        .iter()
+        .filter(|(path, _)| path.extension().is_some_and(|end| end == "json"));
+    states
+        .filter_map(|(_, text)| {
+            let record: serde_json::Value = serde_json::from_str(text).ok()?;
+            Some(record["state"].as_str()?.to_owned())
+        })
+        .collect()
+}
+
+#[track_caller]
+fn is_one_export(env: &TestEnv, run: &Run) {
+    assert_eq!(run.stdout.lines().count(), 1, "{}", run.stderr);
+    assert!(
+        run.stdout.starts_with("cos://exports-1250000000/p_"),
+        "{}",
+        run.stdout
+    );
+    env.assert_submits(1);
+}
+
+#[test]
+fn an_answer_that_was_lost_after_processing_is_looked_for_and_never_asked_for_again() {
+    let effects = [
+        Effect::ProcessedThenReset,
+        Effect::StatusAfter { status: 502 },
+        Effect::EmptyBody,
+        Effect::Garbage,
+        Effect::TruncatedBody { after_bytes: 20 },
+    ];
+    for naming in [Naming::Api, Naming::Console] {
+        for effect in &effects {
+            let env = world(naming, 0.5);
+            env.cloud
+                .set_faults(vec![fault("ExportImages", effect.clone())]);
+            let run = env.line(LINE).ends_with(0);
+            assert!(
+                run.stderr.contains("the answer to the submit was lost"),
+                "{effect:?}: {}",
+                run.stderr
+            );
+            is_one_export(&env, &run);
+            // And the next run knows that it is done.
+            env.line(&format!("{LINE} --if-exists skip")).ends_with(0);
+            env.assert_submits(1);
+        }
+    }
+}
+
+#[test]
+fn a_lost_answer_without_any_sign_ends_as_unknown_and_only_resubmit_starts_anew() {
+    let env = world(Naming::Api, 0.0);
+    env.cloud
+        .set_faults(vec![fault("ExportImages", Effect::Status { status: 502 })]);
+    let run = env
+        .line(&format!("{LINE} --timeout 600ms --output json"))
+        .ends_with(11);
+    assert_eq!(run.json()["state"], "unknown");
+    run.says("--resubmit");
+    env.cloud.set_faults(Vec::new());
+    env.line(&format!("{LINE} --timeout 600ms")).ends_with(11);
+    env.assert_submits(1);
+    env.line(&format!("{LINE} --resubmit")).ends_with(0);
+    env.assert_submits(2);
+}
+
+#[test]
+fn a_submit_that_never_reached_the_cloud_is_sent_again() {
+    // A refused connection proves that nothing left; the proof comes from the client, so the server is
+    // asked for a reset before it read anything: that proves nothing, and nothing is sent again.
+    let env = world(Naming::Api, 0.0);
+    env.cloud
+        .set_faults(vec![fault("ExportImages", Effect::ResetBefore)]);
+    env.line(&format!("{LINE} --timeout 600ms")).ends_with(11);
+    env.assert_submits(1);
+}
+
+#[test]
+fn a_run_that_is_killed_while_the_cloud_thinks_is_attached_to_by_the_next() {
+    for keeps_home in [true, false] {
+        for naming in [Naming::Api, Naming::Console] {
+            let mut env = world(naming, 1.0);
+            env.cloud.set_faults(vec![fault(
+                "ExportImages",
+                Effect::DelayBefore { milliseconds: 1500 },
+            )]);
+            let running = env.start(&words());
+            env.wait_for_calls("PutObject", 1);
+            wait_until(
+                || format!("intended, {:?}", states(&env)),
+                || states(&env) == ["intended"],
+            );
+            // The submit is on its way, or about to be.
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            running.signal("KILL");
+            running.wait().ends_with(137);
+            if !keeps_home {
+                env.lose_home();
+            }
+            let run = env.line(LINE).ends_with(0).says("taking up exp-");
+            is_one_export(&env, &run);
+        }
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_after_the_cloud_answered_is_attached_to_by_the_next() {
+    for keeps_home in [true, false] {
+        let mut env = world(Naming::Api, 2.0);
+        env.cloud.set_faults(vec![fault(
+            "ExportImages",
+            Effect::DelayAfter { milliseconds: 400 },
+        )]);
+        let running = env.start(&words());
+        env.wait_for_calls("ExportImages", 1);
+        running.signal("KILL");
+        running.wait().ends_with(137);
+        if !keeps_home {
+            env.lose_home();
+        }
+        let run = env.line(LINE).ends_with(0);
+        is_one_export(&env, &run);
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_while_watching_is_attached_to_by_the_next() {
+    for keeps_home in [true, false] {
+        let mut env = world(Naming::Console, 2.0);
+        let running = env.start(&words());
+        wait_until(
+            || format!("submitted, {:?}", states(&env)),
+            || states(&env) == ["submitted"],
+        );
+        // The claim is completed after the submit.
+        env.wait_for_calls("PutObject", 2);
+        running.signal("KILL");
+        running.wait().ends_with(137);
+        if !keeps_home {
+            env.lose_home();
+        }
+        let run = env.line(LINE).ends_with(0).says(if keeps_home {
+            "known from the journal"
+        } else {
+            "known from the claim"
+        });
+        is_one_export(&env, &run);
+    }
+}
+
+#[test]
+fn kills_at_twenty_moments_never_lead_to_a_second_submit() {
+    for step in 0..20_u64 {
+        let mut env = world(
+            if step % 2 == 0 {
+                Naming::Api
+            } else {
+                Naming::Console
+            },
+            0.3,
+        );
+        let running = env.start(&words());
+        std::thread::sleep(std::time::Duration::from_millis(step * 8));
+        running.signal("KILL");
+        drop(running.wait());
+        if step % 3 == 0 {
+            env.lose_home();
+        }
+        let submits = env.calls("ExportImages");
+        let run = env.line(&format!("{LINE} --timeout 10s --if-exists skip"));
+        // Nothing known about the submit and nothing in the bucket ends as 11, never in another submit.
+        match run.code {
+            0 => is_one_export(&env, &run),
+            11 => env.assert_submits(submits),
+            code => panic!("kill after {} ms: exit {code}\n{}", step * 8, run.stderr),
+        }
+    }
+}
+
+#[test]
+fn two_runs_at_once_with_a_slow_cloud_submit_once_and_both_get_the_files() {
+    let env = world(Naming::Api, 0.5);
+    env.cloud.set_faults(vec![fault(
+        "ExportImages",
+        Effect::DelayBefore { milliseconds: 800 },
+    )]);
+    let runs: Vec<_> = (0..3).map(|_| env.start(&words())).collect();
+    for running in runs {
+        let run = running.wait().ends_with(0);
+        is_one_export(&env, &run);
+    }
+}
+
+#[test]
+fn two_machines_at_once_submit_once_where_the_claim_is_honoured() {
+    let env = world(Naming::Api, 1.0);
+    let other_home = tempfile::tempdir().expect("a folder");
+    env.cloud.set_faults(vec![fault(
+        "ExportImages",
+        Effect::DelayBefore { milliseconds: 800 },
+    )]);
+    let first = env.start(&words());
+    env.wait_for_calls("PutObject", 1);
+    let mut second = env.command(&words());
+    second.env("HOME", other_home.path());
+    let second = second.spawn().expect("the binary starts");
+    let first = first.wait().ends_with(0);
+    is_one_export(&env, &first);
+    let second = second.wait_with_output().expect("an end");
+    assert!(
+        second.status.success(),
+        "{}",
+        String::from_utf8_lossy(&second.stderr)
+    );
+    assert_eq!(String::from_utf8_lossy(&second.stdout), first.stdout);
+    env.assert_submits(1);
+}
+
+#[test]
+fn signals_end_the_watch_in_order_and_the_export_goes_on() {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 143)] {
+        let env = world(Naming::Api, 1.5);
+        let mut arguments = words();
+        arguments.extend(["--output", "json"]);
+        let running = env.start(&arguments);
+        wait_until(
+            || format!("submitted, {:?}", states(&env)),
+            || states(&env) == ["submitted"],
+        );
+        running.signal(signal);
+        let run = running
+            .wait()
+            .ends_with(code)
+            .says("watch again: cvm-export wait");
+        assert_eq!(run.json()["state"], "running");
+        let run = env.line(LINE).ends_with(0);
+        is_one_export(&env, &run);
+    }
+}
+
+#[test]
+fn a_signal_during_the_submit_waits_for_its_answer() {
+    let env = world(Naming::Api, 0.2);
+    env.cloud.set_faults(vec![fault(
+        "ExportImages",
+        Effect::DelayBefore { milliseconds: 700 },
+    )]);
+    let running = env.start(&words());
+    wait_until(
+        || format!("intended, {:?}", states(&env)),
+        || states(&env) == ["intended"],
+    );
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    running.signal("INT");
+    running
+        .wait()
+        .ends_with(130)
+        .says("watch again: cvm-export wait");
+    assert_eq!(states(&env), ["submitted"]);
+    env.assert_submits(1);
+}
+
+#[test]
+fn a_signal_before_the_submit_starts_nothing() {
+    let env = world(Naming::Api, 0.0);
+    env.cloud.set_faults(vec![fault(
+        "GetRole",
+        Effect::DelayBefore { milliseconds: 3000 },
+    )]);
+    let running = env.start(&words());
+    env.wait_for_calls("DescribeImages", 1);
+    running.signal("TERM");
+    running
+        .wait()
+        .ends_with(143)
+        .prints("")
+        .says("nothing was started");
+    env.assert_submits(0);
+    env.cloud.set_faults(Vec::new());
+    env.line(LINE).ends_with(0);
+    env.assert_submits(1);
+}
+
+#[test]
+fn no_durable_place_for_the_journal_means_no_submit() {
+    let mut env = world(Naming::Api, 0.0);
+    let file = env.home.path().join("occupied");
+    std::fs::write(&file, "a file").expect("a file");
+    env.set("CVM_EXPORT_STATE_DIR", &file.display().to_string());
+    env.line(LINE).ends_with(9).says("nothing was submitted");
+    env.unset("CVM_EXPORT_STATE_DIR").unset("HOME");
+    let run = env.line(LINE);
+    assert!(
+        run.code == 9 || run.code == 0,
+        "a home may be known from the user database: {}",
+        run.stderr
+    );
+    if run.code == 9 {
+        env.assert_submits(0);
+    }
+}
+
+#[test]
+fn a_damaged_record_of_the_same_export_stops_the_run() {
+    let env = world(Naming::Api, 30.0);
+    env.line(&format!("{LINE} --no-wait")).ends_with(0);
+    let records = files_below(&env.state_folder().join("exports"));
+    std::fs::write(&records[0].0, "{ torn").expect("a file");
+    env.line(LINE).ends_with(9).says("cannot be read");
+    env.assert_submits(1);
+}
+
+#[test]
+fn without_the_right_to_put_the_journal_stands_alone_and_says_so() {
+    let env = world(Naming::Api, 0.0);
+    env.cloud
+        .change(|world| world.denied.insert("PutObject".to_owned()));
+    let run = env
+        .line(LINE)
+        .ends_with(0)
+        .says("only this machine's journal knows");
+    is_one_export(&env, &run);
+}

@@ -1,0 +1,241 @@
+//! The way to the cloud: clocks, throttling, passing trouble, proxies.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use cvm_export::simulator::{Call, Effect};
+
+use crate::support::{TestEnv, fault};
+
+const LINE: &str = "image --id img-linux001 --bucket exports --prefix p --poll-interval 100ms";
+
+fn is_refused_for_its_time(call: &Call) -> bool {
+    call.code.as_deref() == Some("AuthFailure.SignatureExpire")
+        || (call.service == "cos" && call.status == 403)
+}
+
+#[test]
+fn a_wrong_clock_is_corrected_by_the_servers_date_and_each_call_is_sent_once_more_at_most() {
+    for offset in [-400_000, -4000, 4000, 400_000] {
+        let env = TestEnv::new();
+        env.cloud
+            .change(|world| world.clock_offset_seconds = offset);
+        env.line(LINE).ends_with(0);
+        let calls = env.cloud.calls();
+        assert_eq!(
+            env.cloud.change(|world| world.started_tasks().len()),
+            1,
+            "offset {offset}"
+        );
+        let refused = calls
+            .iter()
+            .filter(|call| is_refused_for_its_time(call))
+            .count();
+        assert!(
+            refused >= 1 && refused * 2 <= calls.len(),
+            "offset {offset}: {refused} of {}",
+            calls.len()
+        );
+    }
+}
+
+#[test]
+fn six_minutes_are_too_far_for_the_api_alone() {
+    for offset in [-360, 360] {
+        let env = TestEnv::new();
+        env.cloud
+            .change(|world| world.clock_offset_seconds = offset);
+        env.line("images --region ap-guangzhou").ends_with(0);
+        let codes: Vec<_> = env
+            .cloud
+            .calls()
+            .into_iter()
+            .map(|call| call.code)
+            .collect();
+        assert_eq!(
+            codes,
+            [Some("AuthFailure.SignatureExpire".to_owned()), None],
+            "offset {offset}"
+        );
+        // The storage allows for fifteen minutes, and its first answer tells the time.
+        env.cloud.clear_calls();
+        env.line(LINE).ends_with(0);
+        assert!(
+            !env.cloud.calls().iter().any(is_refused_for_its_time),
+            "offset {offset}"
+        );
+    }
+}
+
+#[test]
+fn a_clock_that_is_right_enough_is_left_alone() {
+    for offset in [-40, 40] {
+        let env = TestEnv::new();
+        env.cloud
+            .change(|world| world.clock_offset_seconds = offset);
+        env.line(LINE).ends_with(0);
+        assert!(
+            !env.cloud.calls().iter().any(is_refused_for_its_time),
+            "offset {offset}"
+        );
+    }
+}
+
+#[test]
+fn a_refused_signature_is_no_matter_of_the_clock_and_ends_with_4() {
+    let mut env = TestEnv::new();
+    env.set(
+        "TENCENTCLOUD_SECRET_KEY",
+        "another0key0than0the0right0one00",
+    );
+    env.line(LINE)
+        .ends_with(4)
+        .says("does not accept the credentials")
+        .says("request");
+    env.assert_submits(0);
+    env.set("TENCENTCLOUD_SECRET_ID", "AKIDnobody");
+    env.line(LINE).ends_with(4);
+}
+
+#[test]
+fn trouble_that_passes_is_got_over() {
+    let api = |code: &str| Effect::ApiError {
+        code: code.to_owned(),
+    };
+    for (operation, effect) in [
+        ("DescribeImages", api("RequestLimitExceeded")),
+        ("DescribeImages", api("InternalError")),
+        ("GetRole", Effect::ResetBefore),
+        ("GetRole", Effect::Status { status: 503 }),
+        (
+            "GetService",
+            Effect::CosError {
+                status: 503,
+                code: "SlowDown".to_owned(),
+            },
+        ),
+        (
+            "HeadBucket",
+            Effect::CosError {
+                status: 500,
+                code: "InternalError".to_owned(),
+            },
+        ),
+        ("HeadObject", Effect::Status { status: 503 }),
+        ("PutObject", Effect::ResetBefore),
+        ("ExportImages", api("RequestLimitExceeded.UinLimitExceeded")),
+    ] {
+        let env = TestEnv::new();
+        env.cloud.set_faults(vec![fault(operation, effect.clone())]);
+        let run = env.line(LINE);
+        assert_eq!(run.code, 0, "{operation} {effect:?}\n{}", run.stderr);
+        let tasks = env.cloud.change(|world| world.started_tasks().len());
+        assert_eq!(tasks, 1, "{operation} {effect:?}");
+    }
+}
+
+#[test]
+fn a_failing_or_forbidden_look_never_ends_the_watch() {
+    let env = TestEnv::new();
+    env.cloud.change(|world| world.export_seconds = Some(2.5));
+    let running = env.start(&LINE.split(' ').collect::<Vec<_>>());
+    env.wait_for_calls("ExportImages", 1);
+    env.cloud.change(|world| {
+        world
+            .denied
+            .extend(["HeadObject", "ListMultipartUploads"].map(str::to_owned));
+    });
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    env.cloud.change(|world| world.denied.clear());
+    running
+        .wait()
+        .ends_with(0)
+        .says("(403)")
+        .says("the watch goes on");
+    env.assert_submits(1);
+}
+
+/// A proxy that notes the first request and refuses it.
+fn proxy() -> (String, std::thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let heard = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().expect("a connection");
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while !request.ends_with(b"\r\n\r\n")
+            && connection.read(&mut byte).is_ok_and(|read| read == 1)
+        {
+            request.push(byte[0]);
+        }
+        drop(connection.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"));
+        drop(listener);
+        String::from_utf8_lossy(&request).into_owned()
+    });
+    (address, heard)
+}
+
+#[test]
+fn https_proxy_is_honoured_and_sees_nothing_but_the_host() {
+    let mut env = TestEnv::new();
+    env.unset("CVM_EXPORT_ENDPOINT_URL");
+    let (address, heard) = proxy();
+    env.set("HTTPS_PROXY", &format!("http://{address}"));
+    env.line("images --region ap-guangzhou")
+        .ends_with(1)
+        .says("HTTPS_PROXY");
+    let request = heard.join().expect("the proxy");
+    assert!(
+        request.starts_with("CONNECT cvm.tencentcloudapi.com:443 HTTP/1.1\r\n"),
+        "{request}"
+    );
+    assert!(!request.to_lowercase().contains("tc3-hmac"), "{request}");
+}
+
+#[test]
+fn no_proxy_is_honoured() {
+    let mut env = TestEnv::new();
+    env.unset("CVM_EXPORT_ENDPOINT_URL");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("a mode");
+    let address = listener.local_addr().expect("an address");
+    env.set("HTTPS_PROXY", &format!("http://{address}"))
+        .set("NO_PROXY", "*");
+    // Nothing answers beyond this machine; what counts is that the proxy hears nothing.
+    let running = env.start(&["images", "--region", "ap-guangzhou"]);
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    drop(running);
+    assert!(listener.accept().is_err(), "the proxy was asked");
+}
+
+#[test]
+fn an_override_never_uses_a_proxy() {
+    let mut env = TestEnv::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("a mode");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+        env.set(name, &address);
+    }
+    env.line(LINE)
+        .ends_with(0)
+        .says("every request goes to http://127.0.0.1:");
+    assert!(listener.accept().is_err(), "the proxy was asked");
+}
+
+#[test]
+fn messages_of_the_cloud_come_in_english() {
+    let env = TestEnv::new();
+    env.cloud
+        .change(|world| world.denied.insert("DescribeImages".to_owned()));
+    let run = env.line("images --bucket exports").ends_with(4);
+    assert!(
+        run.stderr.is_ascii()
+            || !run
+                .stderr
+                .chars()
+                .any(|c| ('\u{4e00}'..'\u{9fff}').contains(&c)),
+        "{}",
+        run.stderr
+    );
+}

@@ -1,0 +1,136 @@
+//! `simulate` as people and scripts use it.
+
+use std::io::{BufRead, BufReader};
+
+use crate::support::TestEnv;
+
+fn bare() -> TestEnv {
+    let mut env = TestEnv::new();
+    for name in [
+        "CVM_EXPORT_ENDPOINT_URL",
+        "TENCENTCLOUD_SECRET_ID",
+        "TENCENTCLOUD_SECRET_KEY",
+    ] {
+        env.unset(name);
+    }
+    env
+}
+
+#[test]
+fn it_prints_what_a_program_needs_and_serves_until_it_is_signalled() {
+    let mut env = bare();
+    let mut child = env
+        .command(&["simulate", "--speed", "1000000"])
+        .spawn()
+        .expect("the binary starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut variables = Vec::new();
+    for _ in 0..4 {
+        let line = lines.next().expect("a line").expect("text");
+        let (name, value) = line
+            .strip_prefix("export ")
+            .and_then(|rest| rest.split_once('='))
+            .expect("an export line");
+        variables.push((name.to_owned(), value.to_owned()));
+    }
+    let names: Vec<&str> = variables.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "CVM_EXPORT_ENDPOINT_URL",
+            "TENCENTCLOUD_REGION",
+            "TENCENTCLOUD_SECRET_ID",
+            "TENCENTCLOUD_SECRET_KEY"
+        ]
+    );
+    for (name, value) in &variables {
+        env.set(name, value);
+    }
+    env.line("image --id img-linux001 --bucket exports --prefix p --poll-interval 100ms")
+        .ends_with(0);
+    let kill = std::process::Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    assert!(kill.expect("kill starts").success());
+    assert_eq!(child.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
+fn it_runs_a_command_and_ends_with_its_code() {
+    let env = bare();
+    let binary = env!("CARGO_BIN_EXE_cvm-export");
+    let image = "image --id img-linux001 --bucket exports --prefix p --poll-interval 100ms";
+    let run = env
+        .run(&[
+            "simulate",
+            "--speed",
+            "1000000",
+            "--",
+            "sh",
+            "-c",
+            &format!("{binary} {image}"),
+        ])
+        .ends_with(0);
+    assert!(
+        run.stdout.starts_with("cos://exports-1250000000/"),
+        "{}",
+        run.stdout
+    );
+    let refused = format!("{binary} check --id img-window03 --bucket exports");
+    env.run(&["simulate", "--", "sh", "-c", &refused])
+        .ends_with(3);
+    env.run(&["simulate", "--", "sh", "-c", "exit 42"])
+        .ends_with(42);
+    env.run(&["simulate", "--", "sh", "-c", "kill -9 $$"])
+        .ends_with(137);
+    env.run(&["simulate", "--", "/nowhere/program"])
+        .ends_with(2)
+        .says("could not be started");
+    assert!(!env.state_folder().exists(), "a rehearsal leaves no record");
+}
+
+#[test]
+fn json_mode_prints_one_object() {
+    let env = bare();
+    let mut child = env
+        .command(&["simulate", "--output", "json"])
+        .spawn()
+        .expect("the binary starts");
+    let stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let mut values = serde_json::Deserializer::from_reader(stdout).into_iter::<serde_json::Value>();
+    let object = values.next().expect("an object").expect("JSON");
+    assert!(
+        object["CVM_EXPORT_ENDPOINT_URL"]
+            .as_str()
+            .is_some_and(|url| url.starts_with("http://127.0.0.1:"))
+    );
+    child.kill().expect("a signal");
+    child.wait().expect("an end");
+}
+
+#[test]
+fn faults_come_from_a_file() {
+    let env = bare();
+    let path = env.home.path().join("faults.json");
+    std::fs::write(
+        &path,
+        r#"{"faults": [{"call": "DescribeImages", "effect": {"kind": "api-error", "code": "UnauthorizedOperation"}}]}"#,
+    )
+    .expect("a file");
+    let command = format!(
+        "{} images --bucket exports",
+        env!("CARGO_BIN_EXE_cvm-export")
+    );
+    let faults = path.display().to_string();
+    env.run(&["simulate", "--faults", &faults, "--", "sh", "-c", &command])
+        .ends_with(4)
+        .says("UnauthorizedOperation");
+    std::fs::write(
+        &path,
+        r#"{"faults": [{"call": "x", "effect": {"kind": "explode"}}]}"#,
+    )
+    .expect("a file");
+    env.run(&["simulate", "--faults", &faults, "--", "true"])
+        .ends_with(2)
+        .says("--faults");
+}
