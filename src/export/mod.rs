@@ -9,6 +9,7 @@
 
 mod attach;
 mod claim;
+mod earlier;
 mod journal;
 mod look;
 mod outcome;
@@ -25,7 +26,6 @@ mod watch;
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 pub use attach::WaitTarget;
@@ -56,6 +56,7 @@ use attach::{Found, Source};
 use claim::{Claim, Claimed};
 use look::Observer;
 use preflight::{GatherOptions, gather, judge};
+use record::finish;
 use submit::{Submission, Submitted};
 use watch::{TaskState, WatchEnd, WatchOptions, Watched, watch};
 
@@ -190,7 +191,9 @@ impl Exporter {
             () = this.cancel.cancelled() => return Err(interrupted()),
             report = this.look_up(request, known, options, LookUp::BeforeSubmit) => report?,
         };
-        if let Some(claim) = this.live_claim(&report)?.filter(|_| !options.resubmit) {
+        if let Some(claim) =
+            earlier::live_claim(&this.journal, &report)?.filter(|_| !options.resubmit)
+        {
             this.journal.save(&claim)?;
             drop(lock);
             return this
@@ -202,7 +205,12 @@ impl Exporter {
         });
         report.require(&options.skipped_checks)?;
         if options.if_exists == IfExists::Skip
-            && let Some(record) = this.settle_with_existing(&report)?
+            && let Some(record) = earlier::settle(
+                &this.journal,
+                &report,
+                this.begin(&report, options),
+                this.cloud.now(),
+            )?
         {
             this.journal.save(&record)?;
             drop(lock);
@@ -403,17 +411,6 @@ impl Exporter {
         Ok(PreflightReport { facts, findings })
     }
 
-    /// The claim of an export that may be running, unless this machine's journal knows its end.
-    fn live_claim(&self, report: &PreflightReport) -> Result<Option<Record>, Error> {
-        let Some(claim) = report.claim().filter(|claim| claim.state.is_live()) else {
-            return Ok(None);
-        };
-        let own = self.journal.load(&claim.export_id)?;
-        Ok(own
-            .is_none_or(|own| own.state.is_live())
-            .then(|| claim.clone()))
-    }
-
     /// The record of a new export, with what stands under its names noted.
     fn begin(&self, report: &PreflightReport, options: &ExportOptions) -> Record {
         let facts = &report.facts;
@@ -438,66 +435,6 @@ impl Exporter {
         record.earlier_uploads = uploads.map(|upload| upload.upload_id.clone()).collect();
         record.skipped_checks = options.skipped_checks.clone();
         record
-    }
-
-    /// For `--if-exists skip`: the record of files that stand or grow in the bucket and are proven to be
-    /// this image's, by their record or by the API's name; `None` when there is nothing.
-    fn settle_with_existing(&self, report: &PreflightReport) -> Result<Option<Record>, Error> {
-        let facts = &report.facts;
-        let earlier = match report.claim() {
-            Some(claim) => Some(claim.clone()),
-            None => self.journal.find(&facts.request.identity())?,
-        };
-        let earlier = earlier.filter(|record| record.state == RecordState::Complete);
-        let is_recorded = |object: &crate::cloud::cos::ObjectMeta| {
-            let objects = earlier.iter().flat_map(|record| &record.files);
-            objects
-                .filter_map(|file| file.object.as_ref())
-                .any(|recorded| recorded.key == object.key && recorded.etag == object.etag)
-        };
-        let mut record = self.begin(report, &ExportOptions::default());
-        record.earlier_uploads.clear();
-        let growing: Vec<_> = facts
-            .uploads
-            .known()
-            .into_iter()
-            .flat_map(|list| &list.uploads)
-            .map(|upload| &upload.key)
-            .collect();
-        let (mut complete, mut running, mut unproven) = (0, 0, Vec::new());
-        for file in &mut record.files {
-            let api_name = file.names.first().map(|name| name.key.clone());
-            let objects = file
-                .names
-                .iter()
-                .filter_map(|name| facts.objects.get(&name.key)?.known()?.as_ref());
-            let (proven, other): (Vec<_>, Vec<_>) = objects
-                .partition(|object| Some(&object.key) == api_name.as_ref() || is_recorded(object));
-            unproven.extend(other.iter().map(|object| object.key.clone()));
-            if let Some(object) = proven.first() {
-                file.object = Some((*object).clone().into());
-                complete += 1;
-            } else if api_name.is_some_and(|name| growing.contains(&&name)) {
-                running += 1;
-            }
-        }
-        if complete == 0 && running == 0 && unproven.is_empty() {
-            return Ok(None);
-        }
-        if complete + running < record.files.len() || !unproven.is_empty() {
-            let image_id = &facts.request.image_id;
-            return Err(Error::new(
-                ErrorKind::Precondition,
-                format!("what stands in the bucket is not proven to be a whole export of image `{image_id}`; nothing was submitted"),
-            )
-            .with_hint("choose another `--prefix`, or replace what is there with `--if-exists overwrite`")
-            .with_findings(report.findings.clone()));
-        }
-        record.state = RecordState::Submitted;
-        if running == 0 {
-            finish(&mut record, self.cloud.now());
-        }
-        Ok(Some(record))
     }
 
     /// Watches a record that was found.
@@ -650,16 +587,6 @@ impl Found {
 enum LookUp {
     BeforeSubmit,
     CheckOnly,
-}
-
-/// Closes a record whose files are all there.
-fn finish(record: &mut Record, now: DateTime<Utc>) {
-    record.state = RecordState::Complete;
-    let objects = record.files.iter().filter_map(|file| file.object.as_ref());
-    record.completed_at = objects
-        .filter_map(|object| object.last_modified)
-        .max()
-        .or(Some(now));
 }
 
 fn record_line(record: &Record) -> String {

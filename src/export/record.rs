@@ -433,6 +433,16 @@ impl RecordFile {
     }
 }
 
+/// Closes a record whose files are all there.
+pub(crate) fn finish(record: &mut Record, now: DateTime<Utc>) {
+    record.state = RecordState::Complete;
+    let objects = record.files.iter().filter_map(|file| file.object.as_ref());
+    record.completed_at = objects
+        .filter_map(|object| object.last_modified)
+        .max()
+        .or(Some(now));
+}
+
 /// Names a new export: eight digits of its identity, so that records of the same export are found by
 /// their names, and eight random ones.
 fn new_export_id(identity: &Identity) -> ExportId {
