@@ -189,6 +189,20 @@ impl Context<'_> {
         result
     }
 
+    /// Runs `work`, which starts nothing, and leaves it at the first signal.
+    async fn until_signalled<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let cancel = self.signals.cancel();
+        tokio::select! {
+            () = cancel.cancelled() => {
+                Err(Error::new(ErrorKind::Interrupted, "interrupted; nothing was started"))
+            }
+            result = work => result,
+        }
+    }
+
     async fn open(&self, names: Names<'_>, events: Events) -> Result<Session, Error> {
         #[cfg(feature = "simulator")]
         if self.global.simulate {

@@ -157,6 +157,9 @@ impl Printer {
         };
         let count = plural(outcome.files.len(), "file");
         match outcome.state {
+            OutcomeState::Checked if outcome.interrupted => {
+                self.stderr("interrupted before the submit; nothing was started");
+            }
             OutcomeState::Checked => {
                 self.note(&format!("{image} can be exported; nothing was submitted"))
             }

@@ -157,7 +157,7 @@ impl Exporter {
     ///
     /// # Errors
     /// Everything that keeps the export from being submitted. What happens after the submit is part
-    /// of the outcome.
+    /// of the outcome, and so is a signal at any time.
     pub async fn export(
         &self,
         request: &ExportRequest,
@@ -170,7 +170,7 @@ impl Exporter {
             .journal
             .lock(&identity, || this.events.emit(EventKind::LockWaiting));
         let lock = tokio::select! {
-            () = this.cancel.cancelled() => return Err(interrupted()),
+            () = this.cancel.cancelled() => return Ok(ExportOutcome::never_started(request)),
             lock = waiting_for_lock => lock?,
         };
         if let Some(mut record) = this
@@ -188,7 +188,7 @@ impl Exporter {
             this.journal.save(&record)?;
         }
         let report = tokio::select! {
-            () = this.cancel.cancelled() => return Err(interrupted()),
+            () = this.cancel.cancelled() => return Ok(ExportOutcome::never_started(request)),
             report = this.look_up(request, known, options, LookUp::BeforeSubmit) => report?,
         };
         if let Some(claim) =
@@ -256,7 +256,7 @@ impl Exporter {
             submission
                 .close(&mut record, &mut claim, RecordState::Abandoned)
                 .await;
-            return Err(interrupted());
+            return Ok(ExportOutcome::never_started(request));
         }
         let submitted = submission
             .send(&mut record, &mut claim, &request.to_call())
@@ -270,7 +270,9 @@ impl Exporter {
                 this.watch_to_end(record, timeout, options.poll, &mut claim)
                     .await
             }
-            Submitted::Interrupted if record.state == RecordState::Abandoned => Err(interrupted()),
+            Submitted::Interrupted if record.state == RecordState::Abandoned => {
+                Ok(ExportOutcome::never_started(request))
+            }
             Submitted::Interrupted => {
                 Ok(ExportOutcome::after_watch(&record, WatchEnd::Interrupted))
             }
@@ -308,7 +310,10 @@ impl Exporter {
         timeout: Option<Duration>,
         poll: PollPolicy,
     ) -> Result<ExportOutcome, Error> {
-        let found = attach::find(&self.cloud, &self.journal, target).await?;
+        let found = tokio::select! {
+            () = self.cancel.cancelled() => return Err(interrupted()),
+            found = attach::find(&self.cloud, &self.journal, target) => found?,
+        };
         let this = if found.names_image {
             self.about(&found.record.image_id)
         } else {

@@ -202,6 +202,18 @@ impl ExportOutcome {
     }
 }
 
+impl ExportOutcome {
+    /// The outcome of a run that a signal ended before anything was submitted.
+    #[must_use]
+    pub(crate) fn never_started(request: &ExportRequest) -> Self {
+        Self {
+            reason: Some("interrupted before the submit; nothing was started".to_owned()),
+            interrupted: true,
+            ..Self::checked(request, Vec::new())
+        }
+    }
+}
+
 const SCHEMA: &str = "cvm-export.export.v1";
 
 impl OutcomeFile {

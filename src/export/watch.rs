@@ -467,11 +467,9 @@ fn tell_progress(
 ) {
     let bytes_done = watched.bytes_done(record);
     let bytes_total = match record.format {
-        ImageFormat::Raw => record
-            .files
-            .iter()
-            .map(|file| Some(file.size_gib? << 30))
-            .sum(),
+        ImageFormat::Raw => record.files.iter().try_fold(0_u64, |sum, file| {
+            sum.checked_add(file.size_gib?.checked_mul(1 << 30)?)
+        }),
         _ => None,
     };
     if let Some(bytes) = bytes_done {

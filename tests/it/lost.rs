@@ -287,24 +287,50 @@ fn a_signal_during_the_submit_waits_for_its_answer() {
 }
 
 #[test]
-fn a_signal_before_the_submit_starts_nothing() {
+fn a_signal_before_the_submit_starts_nothing_and_is_heard_at_once() {
+    for (slow, before) in [("GetService", "GetService"), ("GetRole", "DescribeImages")] {
+        let env = world(Naming::Api, 0.0);
+        env.cloud.set_faults(vec![fault(
+            slow,
+            Effect::DelayBefore {
+                milliseconds: 30_000,
+            },
+        )]);
+        let running = env.start(&words());
+        env.wait_for_calls(before, 1);
+        let start = std::time::Instant::now();
+        running.signal("TERM");
+        running
+            .wait()
+            .ends_with(143)
+            .prints("")
+            .says("nothing was started");
+        assert!(start.elapsed().as_secs() < 20, "{slow} held the run up");
+        env.assert_submits(0);
+        env.cloud.set_faults(Vec::new());
+        env.line(LINE).ends_with(0);
+        env.assert_submits(1);
+    }
+}
+
+#[test]
+fn a_signal_before_the_submit_is_an_object_for_scripts() {
     let env = world(Naming::Api, 0.0);
     env.cloud.set_faults(vec![fault(
         "GetRole",
-        Effect::DelayBefore { milliseconds: 3000 },
+        Effect::DelayBefore {
+            milliseconds: 30_000,
+        },
     )]);
-    let running = env.start(&words());
+    let mut arguments = words();
+    arguments.extend(["--output", "json"]);
+    let running = env.start(&arguments);
     env.wait_for_calls("DescribeImages", 1);
-    running.signal("TERM");
-    running
-        .wait()
-        .ends_with(143)
-        .prints("")
-        .says("nothing was started");
-    env.assert_submits(0);
-    env.cloud.set_faults(Vec::new());
-    env.line(LINE).ends_with(0);
-    env.assert_submits(1);
+    running.signal("INT");
+    let json = running.wait().ends_with(130).json();
+    assert_eq!(json["state"], "checked");
+    assert!(json["export_id"].is_null());
+    assert_eq!(json["reattach"], serde_json::json!([]));
 }
 
 #[test]

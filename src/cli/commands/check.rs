@@ -37,8 +37,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     let started = cvm_export::clock::now();
     let reports = context
         .with_session(args.request.names(), async |session| {
-            let destination =
-                super::resolve(&session, &args.request.bucket, &session.events).await?;
+            let destination = super::resolve(context, &session, &args.request.bucket).await?;
             if args.print_policy {
                 return Ok(Err(minimal_policy(
                     &destination.bucket,

@@ -88,8 +88,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     let started = cvm_export::clock::now();
     let results = context
         .with_session(args.request.names(), async |session| {
-            let destination =
-                super::resolve(&session, &args.request.bucket, &session.events).await?;
+            let destination = super::resolve(context, &session, &args.request.bucket).await?;
             let exporter = Exporter::new(
                 session.cloud.clone(),
                 session.journal.clone(),

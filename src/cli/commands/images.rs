@@ -57,11 +57,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     let (region, images) = context
         .with_session(names, async |session| {
             let region = match &args.bucket {
-                Some(bucket) => {
-                    super::resolve(&session, bucket, &session.events)
-                        .await?
-                        .region
-                }
+                Some(bucket) => super::resolve(context, &session, bucket).await?.region,
                 None => {
                     let ambient = session.region.ambient.as_ref().map(|(region, _)| region);
                     let region = session.region.flag.as_ref().or(ambient);
@@ -74,7 +70,8 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 session.events.clone(),
                 context.signals.cancel(),
             );
-            let images = exporter.images(&region, &args.ids).await?;
+            let listing = exporter.images(&region, &args.ids);
+            let images = context.until_signalled(listing).await?;
             Ok((region, images))
         })
         .await?;

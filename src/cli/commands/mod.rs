@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use cvm_export::cloud::Cloud;
 use cvm_export::error::{Error, ErrorKind};
-use cvm_export::event::Events;
 use cvm_export::export::{
     Destination, DiskScope, ExportRequest, Fact, Known, PollPolicy, PrefixTemplate,
 };
@@ -183,9 +182,11 @@ impl WatchArgs {
 
 /// Settles bucket and region for a command.
 pub(super) async fn resolve(
+    context: &Context<'_>,
     session: &settings::Session,
     bucket: &BucketName,
-    events: &Events,
 ) -> Result<Destination, Error> {
-    cvm_export::export::resolve(&session.cloud, events, bucket, &session.region).await
+    let resolving =
+        cvm_export::export::resolve(&session.cloud, &session.events, bucket, &session.region);
+    context.until_signalled(resolving).await
 }

@@ -30,7 +30,9 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 session.events.clone(),
                 context.signals.cancel(),
             );
-            exporter.status(args.export_id.as_ref()).await
+            context
+                .until_signalled(exporter.status(args.export_id.as_ref()))
+                .await
         })
         .await?;
     if items.is_empty() {

@@ -63,7 +63,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             let target = match said {
                 Said::Export(export_id) => WaitTarget::Export(export_id),
                 Said::InBucket { bucket, keys } => {
-                    let destination = super::resolve(&session, bucket, &session.events).await?;
+                    let destination = super::resolve(context, &session, bucket).await?;
                     let (region, bucket) = (destination.region, destination.bucket);
                     if keys.is_empty() {
                         WaitTarget::Prefix {

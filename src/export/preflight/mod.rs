@@ -84,7 +84,7 @@ impl PreflightReport {
     ///
     /// # Errors
     /// [`ErrorKind::Precondition`] when a check failed, [`ErrorKind::Permission`] when one that must
-    /// be known may not be looked at, [`ErrorKind::Unexpected`] when it gave no usable answer.
+    /// be known is not: it may not be looked at, or gave no usable answer.
     pub fn require(&self, skipped: &[CheckName]) -> Result<(), Error> {
         let image_id = self.image_id();
         let (kind, message, hint) = match self.obstacle(skipped) {
@@ -105,7 +105,7 @@ impl PreflightReport {
             Some(Obstacle::NotKnown {
                 may_not_look: false,
             }) => (
-                ErrorKind::Unexpected,
+                ErrorKind::Permission,
                 format!(
                     "what must be known about image `{image_id}` got no usable answer; nothing was submitted"
                 ),
@@ -273,34 +273,37 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_right_and_a_missing_answer_end_with_different_kinds() {
-        type Case<'a> = (&'a str, fn(&mut Facts), ErrorKind);
+    fn a_missing_right_and_a_missing_answer_are_mended_in_different_ways() {
+        type Case<'a> = (&'a str, fn(&mut Facts), &'a str);
         let cases: [Case<'_>; 4] = [
             (
                 "image denied",
                 |facts| facts.image = Fact::NotPermitted("no".to_owned()),
-                ErrorKind::Permission,
+                "--print-policy",
             ),
             (
                 "bucket denied",
                 |facts| facts.bucket = Fact::NotPermitted("no".to_owned()),
-                ErrorKind::Permission,
+                "--print-policy",
             ),
             (
                 "image silent",
                 |facts| facts.image = Fact::NoAnswer("reset".to_owned()),
-                ErrorKind::Unexpected,
+                "try again",
             ),
             (
                 "role denied",
                 |facts| facts.role = Fact::NotPermitted("no".to_owned()),
-                ErrorKind::Unexpected,
+                "try again",
             ),
         ];
         for (asked, change, expected) in cases {
             let mut report = report(&[(DiskSize, Unknown)]);
             change(&mut report.facts);
-            assert_eq!(kind(&report, &[]), Some(expected), "asked: {asked}");
+            let error = report.require(&[]).expect_err(asked);
+            assert_eq!(error.kind(), ErrorKind::Permission, "asked: {asked}");
+            let hint = error.hint().unwrap_or_default();
+            assert!(hint.contains(expected), "asked: {asked}, seen: {hint}");
         }
     }
 
