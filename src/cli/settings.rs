@@ -1,6 +1,7 @@
 //! Values settled once, each with the place it came from: flags, environment, tccli profile, default.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, ColorChoice};
 use cvm_export::auth::{Credentials, Secret};
@@ -14,6 +15,7 @@ use cvm_export::model::Region;
 
 use crate::cli::printer::{Loudness, Output, Printer};
 use crate::cli::progress::Style;
+use crate::cli::values;
 
 const ENDPOINT_VARIABLE: &str = "CVM_EXPORT_ENDPOINT_URL";
 const STATE_VARIABLE: &str = "CVM_EXPORT_STATE_DIR";
@@ -45,6 +47,11 @@ pub(crate) struct GlobalArgs {
     /// Send every request to this address (tests and rehearsals) [env: CVM_EXPORT_ENDPOINT_URL]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) endpoint_url: Option<String>,
+
+    /// How long one attempt of a request may take, from the connection to the last byte
+    #[arg(long, global = true, value_name = "DURATION", value_parser = values::timeout,
+          default_value = "60s")]
+    pub(crate) request_timeout: Duration,
 
     /// Allow an endpoint override that is not on this machine
     #[arg(long, global = true)]
@@ -164,7 +171,7 @@ impl Session {
         for warning in &resolved.warnings {
             printer.warning(warning);
         }
-        let cloud = open_cloud(endpoints, resolved.credentials, events.clone())?;
+        let cloud = open_cloud(endpoints, global, resolved.credentials, events.clone())?;
         let journal = Journal::open(&state_folder(environment)?)?;
         let region = region_setting(global, environment, printer)?;
         Ok(Self {
@@ -185,7 +192,7 @@ impl Session {
         events: Events,
     ) -> Result<Self, Error> {
         let endpoints = Endpoints::overridden(&rehearsal.endpoint_url(), false)?;
-        let cloud = open_cloud(endpoints, rehearsal.credentials(), events.clone())?;
+        let cloud = open_cloud(endpoints, global, rehearsal.credentials(), events.clone())?;
         let journal = Journal::open(rehearsal.state_folder())?;
         let ambient = Some((rehearsal.region(), "the simulator".to_owned()));
         let region = RegionSetting {
@@ -204,10 +211,15 @@ impl Session {
 
 fn open_cloud(
     endpoints: Endpoints,
+    global: &GlobalArgs,
     credentials: Credentials,
     events: Events,
 ) -> Result<Cloud, Error> {
-    Cloud::open(CloudSettings::new(endpoints), credentials, events)
+    let settings = CloudSettings {
+        answer_timeout: global.request_timeout,
+        ..CloudSettings::new(endpoints)
+    };
+    Cloud::open(settings, credentials, events)
 }
 
 fn endpoints(
