@@ -3,7 +3,7 @@
 //! ```text
 //!   export ──────────► cloud ──────► auth        (pure signing)
 //!     │                  │             │
-//!     └──────────────────┴─────────────┴──► model · event · error · clock · environment   (leaves)
+//!     └──────────────────┴─────────────┴──► model · event · error · clock · crc64 · environment   (leaves)
 //!
 //!   simulator ──► auth, model                    (a small Tencent Cloud; feature `simulator`)
 //! ```
@@ -21,6 +21,7 @@
 pub mod auth;
 pub mod clock;
 pub mod cloud;
+pub mod crc64;
 pub mod environment;
 pub mod error;
 pub mod event;

@@ -16,6 +16,7 @@ use source::{Follow, Found, Token, paths, tokens, without_tests};
 const LIBRARY: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("clock", &[]),
+    ("crc64", &[]),
     ("environment", &[]),
     ("error", &["model"]),
     ("event", &["model", "clock"]),
@@ -24,7 +25,10 @@ const LIBRARY: &[(&str, &[&str])] = &[
         "cloud",
         &["auth", "model", "event", "error", "clock", "environment"],
     ),
-    ("download", &["cloud", "model", "event", "error", "clock"]),
+    (
+        "download",
+        &["cloud", "model", "event", "error", "clock", "crc64"],
+    ),
     (
         "export",
         &[
@@ -33,7 +37,7 @@ const LIBRARY: &[(&str, &[&str])] = &[
     ),
     // Not `cloud`: the simulator decodes requests by itself, so that a misnamed field can't be wrong
     // on both sides and pass.
-    ("simulator", &["auth", "model", "clock"]),
+    ("simulator", &["auth", "model", "clock", "crc64"]),
 ];
 
 /// The only files of the binary that may name the simulator.
