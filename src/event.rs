@@ -127,6 +127,34 @@ pub enum EventKind {
         /// Its CRC-64/XZ, where COS names one.
         crc64: Option<String>,
     },
+    /// An object arrives on this machine, with running totals.
+    DownloadProgress {
+        /// Its key.
+        key: ObjectKey,
+        /// Since the start.
+        #[serde(rename = "elapsed_ms", serialize_with = "as_milliseconds")]
+        elapsed: Duration,
+        /// Bytes that are here, those of earlier runs included.
+        bytes_done: u64,
+        /// Bytes of the object.
+        bytes_total: u64,
+        /// The speed of the last seconds, in bytes per second.
+        bytes_per_second: u64,
+        /// The time left, where it can be told.
+        #[serde(rename = "remaining_ms", serialize_with = "as_optional_milliseconds")]
+        remaining: Option<Duration>,
+    },
+    /// An object is on this machine.
+    Downloaded {
+        /// Its key.
+        key: ObjectKey,
+        /// Where it is; `None` when it went to a pipe.
+        path: Option<std::path::PathBuf>,
+        /// Its size.
+        size_bytes: u64,
+        /// Whether its checksum was compared with the one that COS names.
+        is_verified: bool,
+    },
     /// Something that the person should know; the work goes on.
     Warning {
         /// What, as a lower-case fragment.

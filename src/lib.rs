@@ -22,6 +22,7 @@ pub mod auth;
 pub mod clock;
 pub mod cloud;
 pub mod crc64;
+pub mod download;
 pub mod environment;
 pub mod error;
 pub mod event;

@@ -43,6 +43,8 @@ enum Command {
     Check(commands::check::Args),
     /// Take up an export that was submitted before, and watch it to its end
     Wait(commands::wait::Args),
+    /// Exported objects to files, or through a pipe: parallel, resumable, verified, with holes
+    Download(commands::download::Args),
     /// The exports that this machine's journal knows, and what COS shows of them now
     Status(commands::status::Args),
     /// The account's custom images, with what each would refuse
@@ -144,6 +146,7 @@ async fn run(cli: Cli, environment: &Environment, printer: &Printer) -> Exit {
         Command::Image(args) => commands::image::run(args, &context).await,
         Command::Check(args) => commands::check::run(args, &context).await,
         Command::Wait(args) => commands::wait::run(args, &context).await,
+        Command::Download(args) => commands::download::run(args, &context).await,
         Command::Status(args) => commands::status::run(args, &context).await,
         Command::Images(args) => commands::images::run(args, &context).await,
         #[cfg(feature = "simulator")]

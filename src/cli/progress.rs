@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use cvm_export::event::{Event, EventKind, ProgressSource};
-use cvm_export::model::{Finding, ImageId, Verdict};
+use cvm_export::model::{Finding, ImageId, ObjectKey, Verdict};
 use indicatif::{BinaryBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -56,9 +56,11 @@ struct Drawing {
     images: Vec<Watch>,
 }
 
-/// The watch over one image's files.
+/// The watch over one image's files, or the download of one.
 struct Watch {
     image_id: Option<ImageId>,
+    /// The object that is fetched; `None` for the watch over an export.
+    key: Option<ObjectKey>,
     bar: ProgressBar,
     line: String,
 }
@@ -182,6 +184,27 @@ impl Drawing {
                     "{about}complete: {key} ({}{crc64})",
                     BinaryBytes(*size_bytes)
                 ));
+            }
+            EventKind::DownloadProgress { .. } => self.show_download(&event.kind, event),
+            EventKind::Downloaded {
+                key,
+                path,
+                size_bytes,
+                is_verified,
+            } => {
+                let place = path
+                    .as_ref()
+                    .map_or_else(|| "the pipe".to_owned(), |path| path.display().to_string());
+                let verified = if *is_verified {
+                    "verified"
+                } else {
+                    "not verified"
+                };
+                self.say(&format!(
+                    "{about}fetched: {key} to {place} ({}, {verified})",
+                    BinaryBytes(*size_bytes)
+                ));
+                self.forget(key);
             }
             EventKind::Warning { message } => {
                 self.bars
@@ -313,18 +336,71 @@ impl Drawing {
         }
     }
 
-    fn watch_of(&mut self, image_id: Option<&ImageId>) -> (&mut Watch, bool) {
-        let position = self
+    fn show_download(&mut self, kind: &EventKind, event: &Event) {
+        let EventKind::DownloadProgress {
+            key,
+            bytes_done,
+            bytes_total,
+            bytes_per_second,
+            remaining,
+            ..
+        } = kind
+        else {
+            return;
+        };
+        let speed = format!("{}/s", BinaryBytes(*bytes_per_second));
+        let left = remaining.map_or_else(String::new, |left| {
+            format!(", {} left", HumanDuration(left))
+        });
+        let (done, total) = (BinaryBytes(*bytes_done), BinaryBytes(*bytes_total));
+        let line = format!("fetching {key}: {done} of {total}, {speed}{left}");
+        let style = self.style;
+        let (watch, is_new) = self.watch_named(event.image_id.as_ref(), Some(key));
+        watch.line.clone_from(&line);
+        watch.bar.set_style(bytes_style());
+        watch.bar.set_length(*bytes_total);
+        watch.bar.set_position(*bytes_done);
+        watch.bar.set_message(format!("{speed}{left}"));
+        if is_new && style != Style::Bars {
+            self.say(&line);
+        }
+    }
+
+    /// Takes the bar of a finished download away.
+    fn forget(&mut self, key: &ObjectKey) {
+        if let Some(position) = self
             .images
             .iter()
-            .position(|watch| watch.image_id.as_ref() == image_id);
+            .position(|watch| watch.key.as_ref() == Some(key))
+        {
+            let watch = self.images.remove(position);
+            watch.bar.finish_and_clear();
+        }
+    }
+
+    fn watch_of(&mut self, image_id: Option<&ImageId>) -> (&mut Watch, bool) {
+        self.watch_named(image_id, None)
+    }
+
+    fn watch_named(
+        &mut self,
+        image_id: Option<&ImageId>,
+        key: Option<&ObjectKey>,
+    ) -> (&mut Watch, bool) {
+        let is_it =
+            |watch: &Watch| watch.image_id.as_ref() == image_id && watch.key.as_ref() == key;
+        let position = self.images.iter().position(is_it);
         let is_new = position.is_none();
         let position = position.unwrap_or_else(|| {
             let bar = self.bars.add(ProgressBar::no_length());
             bar.enable_steady_tick(Duration::from_millis(200));
-            bar.set_prefix(image_id.map_or_else(String::new, ToString::to_string));
+            let name = key
+                .map(ToString::to_string)
+                .or_else(|| image_id.map(ToString::to_string));
+            bar.set_prefix(name.unwrap_or_default());
             self.images.push(Watch {
                 image_id: image_id.cloned(),
+                key: key.cloned(),
                 bar,
                 line: String::new(),
             });

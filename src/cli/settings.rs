@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ColorChoice};
-use cvm_export::auth::{Credentials, Secret};
+use cvm_export::auth::Secret;
 use cvm_export::cloud::credentials;
-use cvm_export::cloud::{Cloud, CloudSettings, Endpoints};
+use cvm_export::cloud::{Cloud, CloudSettings, CredentialsInUse, Endpoints};
 use cvm_export::environment::Environment;
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::event::Events;
@@ -52,6 +52,11 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "DURATION", value_parser = values::timeout,
           default_value = "60s")]
     pub(crate) request_timeout: Duration,
+
+    /// How long the body of a download may pause before its connection is replaced
+    #[arg(long, global = true, value_name = "DURATION", value_parser = values::timeout,
+          default_value = "20s")]
+    pub(crate) stall_timeout: Duration,
 
     /// Allow an endpoint override that is not on this machine
     #[arg(long, global = true)]
@@ -171,7 +176,8 @@ impl Session {
         for warning in &resolved.warnings {
             printer.warning(warning);
         }
-        let cloud = open_cloud(endpoints, global, resolved.credentials, events.clone())?;
+        let in_use = CredentialsInUse::renewed_by(chain, resolved.credentials);
+        let cloud = open_cloud(endpoints, global, in_use, events.clone())?;
         let journal = Journal::open(&state_folder(environment)?)?;
         let region = region_setting(global, environment, printer)?;
         Ok(Self {
@@ -212,11 +218,12 @@ impl Session {
 fn open_cloud(
     endpoints: Endpoints,
     global: &GlobalArgs,
-    credentials: Credentials,
+    credentials: impl Into<CredentialsInUse>,
     events: Events,
 ) -> Result<Cloud, Error> {
     let settings = CloudSettings {
         answer_timeout: global.request_timeout,
+        stall_timeout: global.stall_timeout,
         ..CloudSettings::new(endpoints)
     };
     Cloud::open(settings, credentials, events)

@@ -45,6 +45,65 @@ pub(crate) fn duration(text: &str) -> Result<Duration, InvalidValue> {
     Ok(total)
 }
 
+/// Reads sizes such as `8MiB`, `1GB` and `512`, in bytes.
+pub(crate) fn size(text: &str) -> Result<u64, InvalidValue> {
+    let refuse = |problem: &str| Err(InvalidValue::new("size", text, problem, "8MiB"));
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let Ok(number) = number.parse::<u64>() else {
+        return refuse("it begins with a whole number");
+    };
+    let bytes: u64 = match unit
+        .strip_suffix("/s")
+        .unwrap_or(unit)
+        .to_ascii_lowercase()
+        .as_str()
+    {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return refuse("units are KiB, MiB, GiB, TiB, and KB, MB, GB, TB"),
+    };
+    match number.checked_mul(bytes) {
+        Some(0) => refuse("it is zero"),
+        Some(size) => Ok(size),
+        None => refuse("it is too large"),
+    }
+}
+
+/// Reads the size of a part: requests for less cost more than they bring, and more than 1 GiB is lost
+/// at once with a connection.
+pub(crate) fn part_size(text: &str) -> Result<u64, InvalidValue> {
+    match size(text)? {
+        size @ 65_536..=1_073_741_824 => Ok(size),
+        _ => Err(InvalidValue::new(
+            "part size",
+            text,
+            "it must be from 64KiB to 1GiB",
+            "8MiB",
+        )),
+    }
+}
+
+/// Reads a number of connections.
+pub(crate) fn connections(text: &str) -> Result<usize, InvalidValue> {
+    match text.parse() {
+        Ok(connections @ 1..=128) => Ok(connections),
+        _ => Err(InvalidValue::new(
+            "number of connections",
+            text,
+            "it must be from 1 to 128",
+            "8",
+        )),
+    }
+}
+
 /// Reads a time such as `2026-11-24T14:22:55Z`.
 pub(crate) fn time(text: &str) -> Result<DateTime<Utc>, InvalidValue> {
     match DateTime::parse_from_rfc3339(text) {
@@ -90,6 +149,38 @@ mod tests {
         assert_eq!(milliseconds("30s"), 30_000);
         assert_eq!(milliseconds("1h30m"), 5_400_000);
         assert_eq!(milliseconds("2d"), 172_800_000);
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("512", 512),
+            ("8MiB", 8 << 20),
+            ("1GB", 1_000_000_000),
+            ("2g", 2 << 30),
+            ("20MiB/s", 20 << 20),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "MiB",
+            "8 MiB",
+            "-1",
+            "1.5GB",
+            "8XB",
+            "99999999999999999999",
+            "20000000TiB",
+        ] {
+            assert!(size(text).is_err(), "`{text}` should be refused");
+        }
+        assert!(
+            part_size("1KiB").is_err() && part_size("2GiB").is_err() && part_size("64KiB").is_ok()
+        );
+        assert!(
+            connections("0").is_err() && connections("129").is_err() && connections("16").is_ok()
+        );
     }
 
     #[test]

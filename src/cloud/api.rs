@@ -205,6 +205,7 @@ impl Attempt for ApiError {
             Problem::Gateway { .. } | Problem::Unreadable { .. } => when_safe(Again::Later),
             Problem::Refused { code, .. } => match code.as_str() {
                 "AuthFailure.SignatureExpire" if self.blames_the_clock => Again::SignedAnew,
+                "AuthFailure.TokenFailure" => Again::WithNewCredentials,
                 code if is_of(code, "RequestLimitExceeded") => Again::Throttled(None),
                 code if RETRIED_READS.iter().any(|family| is_of(code, family)) => {
                     when_safe(Again::Later)
@@ -416,7 +417,7 @@ impl ApiClient {
             ],
             payload: &body,
         };
-        let authorization = tc3::Authorization::new(credentials, A::SERVICE, timestamp, &signed);
+        let authorization = tc3::Authorization::new(&credentials, A::SERVICE, timestamp, &signed);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
         headers.insert(

@@ -5,6 +5,7 @@
 
 mod answers;
 mod error;
+mod range;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -21,6 +22,7 @@ use crate::model::{BucketName, ObjectKey, Region};
 
 pub use answers::{BucketEntry, ObjectEntry, ObjectPage, Part, PartPage, Upload, UploadList};
 pub use error::{CosError, CosErrorKind};
+pub use range::RangeBody;
 
 use error::Problem;
 
@@ -351,7 +353,7 @@ impl CosClient {
             end: Timestamp(now.0 + SIGNATURE_SECONDS),
         };
         let authorization = auth::cos::Authorization::new(
-            credentials,
+            &credentials,
             key_time,
             &auth::cos::Request {
                 method: call.method.as_str(),

@@ -5,6 +5,7 @@
 //! | no connection: it never left       | again after a pause         | again after a pause             |
 //! | it left, and no whole answer came  | again after a pause         | told as lost                    |
 //! | refused for its time of signing    | signed anew, once           | signed anew, once               |
+//! | the session token is over          | with newer ones, if any     | with newer ones, if any         |
 //! | "too many requests"                | again after a longer pause  | again after a longer pause      |
 //! | "try again", a broken gateway      | again after a pause         | told as it is                   |
 //!
@@ -12,8 +13,8 @@
 //! machine's clock corrected by the `Date` of the last answer.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -22,7 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::auth::Credentials;
 use crate::clock::{self, Stopwatch};
-use crate::cloud::CloudSettings;
+use crate::cloud::{CloudSettings, CredentialsInUse};
 use crate::error::{Error, ErrorKind};
 use crate::event::{EventKind, Events};
 use crate::model::CloudText;
@@ -80,6 +81,8 @@ pub(crate) enum Again {
     No,
     /// The signature's time was refused: once more at once, with the clock corrected.
     SignedAnew,
+    /// The session token is over: once more at once, if there are newer credentials.
+    WithNewCredentials,
     /// After a pause.
     Later,
     /// The server is asked too often; it may say how long to stay away.
@@ -189,6 +192,8 @@ pub(crate) enum Connection {
     Reused,
     /// A new one: a kept one that has gone stale would look like a lost answer.
     Fresh,
+    /// One for large bodies, which may take hours and may not pause for long.
+    Data,
 }
 
 /// One attempt, signed and ready.
@@ -221,7 +226,7 @@ impl Response {
 
     /// When the server says that it answered.
     pub(crate) fn date(&self) -> Option<DateTime<Utc>> {
-        parse_http_date(self.headers.get(http::header::DATE)?.to_str().ok()?)
+        date_of(&self.headers)
     }
 
     /// How long the server asks to be left alone.
@@ -250,6 +255,59 @@ impl Response {
     }
 }
 
+/// An answer whose body is still to be read.
+#[derive(Debug)]
+pub(crate) struct Answering {
+    host: String,
+    answer: reqwest::Response,
+}
+
+impl Answering {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.answer.status()
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.answer.headers()
+    }
+
+    /// The next bytes of the body; `None` at its end.
+    pub(crate) async fn next_chunk(&mut self) -> Result<Option<Bytes>, RequestError> {
+        let chunk = self.answer.chunk().await;
+        chunk.map_err(|source| RequestError::BrokenAnswer {
+            host: self.host.clone(),
+            source: source.without_url(),
+        })
+    }
+
+    /// Reads the rest of an answer that is not large.
+    pub(crate) async fn read_whole(mut self) -> Result<Response, RequestError> {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = self.next_chunk().await? {
+            if body.len() + chunk.len() > ANSWER_LIMIT_BYTES {
+                let request_id = self.headers().get("x-cos-request-id");
+                let request_id = request_id
+                    .and_then(|id| id.to_str().ok())
+                    .map(str::to_owned);
+                return Err(RequestError::TooLarge {
+                    host: self.host,
+                    request_id,
+                });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Response {
+            status: self.answer.status(),
+            headers: std::mem::take(self.answer.headers_mut()),
+            body: body.freeze(),
+        })
+    }
+}
+
+fn date_of(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    parse_http_date(headers.get(http::header::DATE)?.to_str().ok()?)
+}
+
 /// Reads the date of an HTTP header.
 pub(crate) fn parse_http_date(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc2822(text)
@@ -261,8 +319,9 @@ pub(crate) fn parse_http_date(text: &str) -> Option<DateTime<Utc>> {
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient {
     settings: Arc<CloudSettings>,
-    credentials: Arc<Credentials>,
+    credentials: Arc<CredentialsInUse>,
     pooled: reqwest::Client,
+    data: Arc<OnceLock<reqwest::Client>>,
     clock_offset_milliseconds: Arc<AtomicI64>,
     events: Events,
 }
@@ -270,7 +329,7 @@ pub(crate) struct HttpClient {
 impl HttpClient {
     pub(crate) fn open(
         settings: CloudSettings,
-        credentials: Arc<Credentials>,
+        credentials: Arc<CredentialsInUse>,
         events: Events,
     ) -> Result<Self, Error> {
         let pooled = build(&settings, Connection::Reused).map_err(|error| {
@@ -285,6 +344,7 @@ impl HttpClient {
             settings: Arc::new(settings),
             credentials,
             pooled,
+            data: Arc::default(),
             clock_offset_milliseconds: Arc::new(AtomicI64::new(0)),
             events,
         })
@@ -294,8 +354,14 @@ impl HttpClient {
         &self.settings
     }
 
-    pub(crate) fn credentials(&self) -> &Credentials {
-        &self.credentials
+    /// What a request is signed with now.
+    pub(crate) fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.current(self.now())
+    }
+
+    /// Asks for newer credentials after the present ones were refused; says whether there are any.
+    pub(crate) fn renew_credentials(&self) -> bool {
+        self.credentials.renew(self.now())
     }
 
     pub(crate) fn with_events(&self, events: Events) -> Self {
@@ -319,6 +385,7 @@ impl HttpClient {
     ) -> Result<T, E> {
         let policy = &self.settings.retry;
         let mut has_signed_anew = false;
+        let mut has_renewed = false;
         for number in 1.. {
             let error = match attempt().await {
                 Ok(value) => return Ok(value),
@@ -330,11 +397,19 @@ impl HttpClient {
                     has_signed_anew = true;
                     Duration::ZERO
                 }
+                Again::WithNewCredentials if !has_renewed && self.renew_credentials() => {
+                    has_renewed = true;
+                    Duration::ZERO
+                }
                 Again::Later if number < policy.attempts => usual_pause,
                 Again::Throttled(asked) if number < policy.throttled_attempts => {
                     asked.map_or(usual_pause, |asked| asked.min(LONGEST_RETRY_AFTER))
                 }
-                Again::No | Again::SignedAnew | Again::Later | Again::Throttled(_) => {
+                Again::No
+                | Again::SignedAnew
+                | Again::WithNewCredentials
+                | Again::Later
+                | Again::Throttled(_) => {
                     return Err(error);
                 }
             };
@@ -353,6 +428,26 @@ impl HttpClient {
     /// Sends `request` once and reads its answer whole. Any status is an answer.
     pub(crate) async fn send(&self, request: Request) -> Result<Response, RequestError> {
         let stopwatch = Stopwatch::start();
+        let call = format!("{} {}", request.method, request.host);
+        let response = match self.open_answer(request).await {
+            Ok(answer) => answer.read_whole().await,
+            Err(error) => Err(error),
+        };
+        match &response {
+            Ok(response) => tracing::debug!(
+                call,
+                status = response.status.as_u16(),
+                bytes = response.body.len(),
+                milliseconds = stopwatch.elapsed().as_millis(),
+                "answered"
+            ),
+            Err(error) => tracing::debug!(call, "{}", crate::error::one_line(error)),
+        }
+        response
+    }
+
+    /// Sends `request` once and leaves the body of its answer to be read.
+    pub(crate) async fn open_answer(&self, request: Request) -> Result<Answering, RequestError> {
         let Request {
             method,
             host,
@@ -362,82 +457,49 @@ impl HttpClient {
             connection,
         } = request;
         let url = format!("{}://{host}{target}", self.settings.endpoints.scheme());
-        let client = match connection {
-            Connection::Reused => self.pooled.clone(),
-            Connection::Fresh => {
-                build(&self.settings, connection).map_err(|source| RequestError::NoConnection {
-                    host: host.clone(),
-                    source,
-                })?
-            }
-        };
-        let request = client
-            .request(method.clone(), &url)
+        let client = self
+            .client(connection)
+            .map_err(|source| RequestError::NoConnection {
+                host: host.clone(),
+                source,
+            })?;
+        let sending = client
+            .request(method, &url)
             .headers(headers)
-            .body(body);
-        let answer = request
-            .send()
-            .await
-            .map_err(reqwest::Error::without_url)
-            .map_err(|source| {
-                let host = host.clone();
-                if source.is_builder() {
-                    RequestError::Unwritable {
-                        host,
-                        problem: source.to_string(),
-                    }
-                } else if source.is_connect() {
-                    RequestError::NoConnection { host, source }
-                } else {
-                    RequestError::NoAnswer { host, source }
-                }
-            });
-        let mut answer = match answer {
+            .body(body)
+            .send();
+        let answer = match sending.await.map_err(reqwest::Error::without_url) {
             Ok(answer) => answer,
-            Err(error) => {
-                tracing::debug!(%method, host, "{}", crate::error::one_line(&error));
-                return Err(error);
+            Err(source) if source.is_builder() => {
+                let problem = source.to_string();
+                return Err(RequestError::Unwritable { host, problem });
             }
+            Err(source) if source.is_connect() => {
+                return Err(RequestError::NoConnection { host, source });
+            }
+            Err(source) => return Err(RequestError::NoAnswer { host, source }),
         };
-        let mut body = BytesMut::new();
-        while let Some(chunk) =
-            answer
-                .chunk()
-                .await
-                .map_err(|source| RequestError::BrokenAnswer {
-                    host: host.clone(),
-                    source: source.without_url(),
-                })?
-        {
-            if body.len() + chunk.len() > ANSWER_LIMIT_BYTES {
-                let request_id = answer.headers().get("x-cos-request-id");
-                let request_id = request_id
-                    .and_then(|id| id.to_str().ok())
-                    .map(str::to_owned);
-                return Err(RequestError::TooLarge { host, request_id });
-            }
-            body.extend_from_slice(&chunk);
+        self.note_clock(answer.headers());
+        Ok(Answering { host, answer })
+    }
+
+    fn client(&self, connection: Connection) -> reqwest::Result<reqwest::Client> {
+        match connection {
+            Connection::Reused => Ok(self.pooled.clone()),
+            Connection::Fresh => build(&self.settings, connection),
+            Connection::Data => match self.data.get() {
+                Some(client) => Ok(client.clone()),
+                None => {
+                    let client = build(&self.settings, connection)?;
+                    Ok(self.data.get_or_init(|| client).clone())
+                }
+            },
         }
-        let response = Response {
-            status: answer.status(),
-            headers: std::mem::take(answer.headers_mut()),
-            body: body.freeze(),
-        };
-        self.note_clock(&response);
-        tracing::debug!(
-            %method,
-            host,
-            status = response.status.as_u16(),
-            bytes = response.body.len(),
-            milliseconds = stopwatch.elapsed().as_millis(),
-            "answered"
-        );
-        Ok(response)
     }
 
     /// Keeps how far the server's clock is from this machine's.
-    fn note_clock(&self, response: &Response) {
-        let Some(date) = response.date() else { return };
+    fn note_clock(&self, headers: &HeaderMap) {
+        let Some(date) = date_of(headers) else { return };
         // A `Date` is cut to its second; its middle is the better guess.
         let offset = (date - clock::now()).num_milliseconds() + 500;
         let known = self.clock_offset_milliseconds.load(Ordering::Relaxed);
@@ -455,13 +517,16 @@ fn build(settings: &CloudSettings, connection: Connection) -> reqwest::Result<re
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("cvm-export/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(settings.connect_timeout)
-        .timeout(settings.answer_timeout)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .http1_only();
-    if connection == Connection::Fresh {
-        builder = builder.pool_max_idle_per_host(0);
-    }
+    builder = match connection {
+        Connection::Reused => builder.timeout(settings.answer_timeout),
+        Connection::Fresh => builder
+            .timeout(settings.answer_timeout)
+            .pool_max_idle_per_host(0),
+        Connection::Data => builder.read_timeout(settings.stall_timeout),
+    };
     builder = match settings.endpoints.resolver() {
         None => builder.https_only(true),
         // A proxy could not reach an address of this machine; certificates are needed for https alone.

@@ -9,19 +9,21 @@ pub mod cos;
 pub mod credentials;
 mod endpoints;
 mod http;
+mod renewal;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::auth::Credentials;
 use crate::error::Error;
 use crate::event::Events;
 use crate::model::Region;
 
 pub use endpoints::{Endpoints, InvalidEndpoint};
+pub(crate) use http::{Again, Attempt};
 pub use http::{RequestError, RetryPolicy};
+pub use renewal::CredentialsInUse;
 
 use api::{Action, Answer, ApiClient, ApiError};
 use cos::CosClient;
@@ -36,6 +38,8 @@ pub struct CloudSettings {
     pub connect_timeout: Duration,
     /// How long one attempt of a call may take from its start to the last byte of its answer.
     pub answer_timeout: Duration,
+    /// How long a body may pause before its connection is given up.
+    pub stall_timeout: Duration,
     /// When and how often a failed call is repeated.
     pub retry: RetryPolicy,
 }
@@ -49,6 +53,7 @@ impl CloudSettings {
             connect_timeout: Duration::from_secs(10),
             // What Tencent's own SDKs allow an answer to take.
             answer_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(20),
             retry: RetryPolicy::default(),
         }
     }
@@ -68,10 +73,10 @@ impl Cloud {
     /// When TLS cannot be set up, such as on a machine without root certificates.
     pub fn open(
         settings: CloudSettings,
-        credentials: Credentials,
+        credentials: impl Into<CredentialsInUse>,
         events: Events,
     ) -> Result<Self, Error> {
-        let http = HttpClient::open(settings, Arc::new(credentials), events)?;
+        let http = HttpClient::open(settings, Arc::new(credentials.into()), events)?;
         Ok(Self {
             api: ApiClient::new(http.clone()),
             cos: CosClient::new(http),

@@ -1,6 +1,7 @@
 //! One file for each command: its arguments, and a function that runs it.
 
 pub(super) mod check;
+pub(super) mod download;
 pub(super) mod image;
 pub(super) mod images;
 pub(super) mod packaging;

@@ -36,6 +36,10 @@ pub(super) enum Problem {
     Lacking(&'static str),
     /// The object is larger than asked for.
     Oversized { limit_bytes: usize },
+    /// The answer to a range is not that range; what it is instead.
+    WrongRange(String),
+    /// Another object stands there now.
+    Changed,
 }
 
 /// The body of a refusal (product page 436/7730).
@@ -85,6 +89,8 @@ pub enum CosErrorKind {
     NotFound,
     /// Something stands there that must not be replaced.
     AlreadyExists,
+    /// The object is not the one that was asked for any more.
+    Changed,
     /// COS is asked too often.
     Throttled,
     /// The call was understood and refused.
@@ -131,8 +137,10 @@ impl CosError {
     /// The situation.
     #[must_use]
     pub fn kind(&self) -> CosErrorKind {
-        let Problem::Refused { status, code, .. } = &self.problem else {
-            return CosErrorKind::NoAnswer;
+        let (status, code) = match &self.problem {
+            Problem::Refused { status, code, .. } => (status, code),
+            Problem::Changed => return CosErrorKind::Changed,
+            _ => return CosErrorKind::NoAnswer,
         };
         if let Some(code) = code {
             match code.as_str() {
@@ -146,7 +154,8 @@ impl CosError {
             403 => CosErrorKind::NotPermitted,
             404 => CosErrorKind::NotFound,
             429 => CosErrorKind::Throttled,
-            401 | 402 | 409 | 411 | 412 | 416 | 451 | 501 => CosErrorKind::Refused,
+            412 => CosErrorKind::Changed,
+            401 | 402 | 409 | 411 | 416 | 451 | 501 => CosErrorKind::Refused,
             400 if code.is_some() => CosErrorKind::Refused,
             _ => CosErrorKind::NoAnswer,
         }
@@ -175,8 +184,10 @@ impl Attempt for CosError {
     fn again(&self) -> Again {
         let (status, code, retry_after) = match &self.problem {
             Problem::Request(error) => return error.again(),
-            Problem::Unreadable(_) | Problem::Lacking(_) => return Again::Later,
-            Problem::Oversized { .. } => return Again::No,
+            Problem::Unreadable(_) | Problem::Lacking(_) | Problem::WrongRange(_) => {
+                return Again::Later;
+            }
+            Problem::Oversized { .. } | Problem::Changed => return Again::No,
             Problem::Refused {
                 status,
                 code,
@@ -186,6 +197,7 @@ impl Attempt for CosError {
         };
         match (status.as_u16(), code.as_ref().map(CloudText::as_str)) {
             (403, _) if self.blames_the_clock => Again::SignedAnew,
+            (_, Some("ExpiredToken")) => Again::WithNewCredentials,
             (429, _) | (_, Some("SlowDown")) => Again::Throttled(*retry_after),
             (408, _) | (_, Some("RequestTimeout")) => Again::Later,
             (500..=599, _) if *status != StatusCode::NOT_IMPLEMENTED => Again::Later,
@@ -238,6 +250,13 @@ impl fmt::Display for CosError {
                     "the answer of COS to {operation} lacks `{header}` ({request})"
                 )
             }
+            Problem::WrongRange(what) => {
+                write!(formatter, "COS answered a range with {what} ({request})")
+            }
+            Problem::Changed => write!(
+                formatter,
+                "the object has been replaced by another one ({request})"
+            ),
             Problem::Oversized { limit_bytes } => {
                 write!(
                     formatter,
@@ -253,7 +272,11 @@ impl std::error::Error for CosError {
         match &self.problem {
             Problem::Request(error) => Some(error),
             Problem::Unreadable(error) => Some(error),
-            Problem::Refused { .. } | Problem::Lacking(_) | Problem::Oversized { .. } => None,
+            Problem::Refused { .. }
+            | Problem::Lacking(_)
+            | Problem::Oversized { .. }
+            | Problem::WrongRange(_)
+            | Problem::Changed => None,
         }
     }
 }
@@ -280,6 +303,11 @@ impl From<CosError> for Error {
                 ErrorKind::Precondition,
                 "there is no such bucket or object".to_owned(),
                 Some("look at the bucket's name and region with `cvm-export check`".to_owned()),
+            ),
+            CosErrorKind::Changed => (
+                ErrorKind::Verification,
+                "the object is not the one that was asked for any more".to_owned(),
+                Some("run the command again to take the new one".to_owned()),
             ),
             CosErrorKind::AlreadyExists | CosErrorKind::Refused => {
                 (ErrorKind::Refused, format!("COS refused {operation}"), None)

@@ -1,0 +1,339 @@
+//! `download`: exported objects to files of this machine, or through a pipe.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use cvm_export::download::{
+    DEFAULT_CONNECTIONS, DEFAULT_PART_SIZE_BYTES, DownloadOptions, Downloaded, Downloader,
+    ObjectAddress,
+};
+use cvm_export::error::{Error, ErrorKind};
+use cvm_export::event::EventKind;
+use cvm_export::model::{BucketName, CloudText, ExportId, ObjectKey};
+use serde::Serialize;
+
+use super::exit::Exit;
+use super::printer::Output;
+use super::settings::Session;
+use super::{Context, Names, values};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// An export id of this machine's journal, cos://BUCKET/KEY, or, with --bucket, object keys
+    #[arg(value_name = "EXPORT_ID|COS_URL|KEY", required = true)]
+    targets: Vec<String>,
+
+    /// The bucket, in full or without its AppId
+    #[arg(long, alias = "BucketName", value_name = "BUCKET")]
+    bucket: Option<BucketName>,
+
+    /// A folder, a file or a block device; `-` writes to stdout, in order
+    #[arg(long, value_name = "PATH", default_value = ".")]
+    to: PathBuf,
+
+    #[command(flatten)]
+    transfer: TransferArgs,
+}
+
+/// The flags that say how files are fetched; `image` and `wait` share them.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct TransferArgs {
+    /// The size of the ranges that are fetched
+    #[arg(long, value_name = "SIZE", value_parser = values::part_size, default_value = "8MiB")]
+    part_size: u64,
+
+    /// The most ranges at once; fewer are used where more bring nothing
+    #[arg(long, value_name = "N", alias = "thread-num", default_value_t = DEFAULT_CONNECTIONS,
+          value_parser = values::connections)]
+    concurrency: usize,
+
+    /// The most bytes a second, such as 20MiB
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    limit_rate: Option<u64>,
+
+    /// Compute the SHA-256 of each file as well
+    #[arg(long)]
+    sha256: bool,
+
+    /// Refuse an object of which COS names no checksum
+    #[arg(long)]
+    require_checksum: bool,
+
+    /// Replace a file that stands in the way
+    #[arg(long)]
+    force: bool,
+}
+
+impl TransferArgs {
+    pub(crate) fn options(&self) -> DownloadOptions {
+        debug_assert_eq!(DEFAULT_PART_SIZE_BYTES, 8 << 20, "the help says so");
+        DownloadOptions {
+            part_size_bytes: self.part_size,
+            connections: self.concurrency,
+            bytes_per_second: self.limit_rate,
+            sha256: self.sha256,
+            require_checksum: self.require_checksum,
+            force: self.force,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Downloads {
+    schema: &'static str,
+    items: Vec<Item>,
+}
+
+/// One file that has arrived.
+#[derive(Serialize)]
+struct Item {
+    bucket: BucketName,
+    key: ObjectKey,
+    size_bytes: u64,
+    crc64: Option<String>,
+    etag: String,
+    storage_class: String,
+    local_path: Option<PathBuf>,
+    sha256: Option<String>,
+    /// Whether the checksum was compared with the one that COS names.
+    verified: bool,
+    fetched_bytes: u64,
+}
+
+/// What was said, before buckets have their full names and regions.
+enum Said {
+    Export(ExportId),
+    Objects(Vec<(BucketName, ObjectKey)>),
+}
+
+pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
+    let said = args.said()?;
+    let is_pipe = args.to == Path::new("-");
+    if is_pipe && context.printer.output != Output::Text {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "--to -: the data goes to stdout, so --output must be text",
+        ));
+    }
+    let bucket = match &said {
+        Said::Objects(objects) => objects.first().map(|(bucket, _)| bucket),
+        Said::Export(_) => None,
+    };
+    let names = Names {
+        bucket,
+        ..Names::default()
+    };
+    let items = context
+        .with_session(names, async |session| {
+            let addresses = addresses(&said, context, &session).await?;
+            let places = places(&args.to, &addresses)?;
+            let downloader = Downloader::new(
+                session.cloud.cos().clone(),
+                session.events.clone(),
+                context.signals.cancel(),
+            );
+            let options = args.transfer.options();
+            let mut items = Vec::new();
+            for (address, place) in addresses.into_iter().zip(places) {
+                let done = match &place {
+                    None => {
+                        let stdout = std::io::stdout();
+                        downloader.fetch_through(&address, stdout, &options).await?
+                    }
+                    Some(path) => downloader.fetch_to(&address, path, &options).await?,
+                };
+                session.events.emit(EventKind::Downloaded {
+                    key: address.key.clone(),
+                    path: done.path.clone(),
+                    size_bytes: done.object.size_bytes,
+                    is_verified: done.is_verified,
+                });
+                items.push(Item::new(address.bucket, done));
+            }
+            Ok(items)
+        })
+        .await?;
+    for path in items.iter().filter_map(|item| item.local_path.as_ref()) {
+        context.printer.data(&path.display().to_string());
+    }
+    context.printer.json(&Downloads {
+        schema: "cvm-export.downloads.v1",
+        items,
+    });
+    Ok(Exit::Done)
+}
+
+impl Item {
+    fn new(bucket: BucketName, done: Downloaded) -> Self {
+        Self {
+            bucket,
+            key: done.object.key,
+            size_bytes: done.object.size_bytes,
+            crc64: done.crc64.map(|crc64| crc64.to_string()),
+            etag: done.object.etag,
+            storage_class: done.object.storage_class,
+            local_path: done.path,
+            sha256: done.sha256,
+            verified: done.is_verified,
+            fetched_bytes: done.fetched_bytes,
+        }
+    }
+}
+
+impl Args {
+    fn said(&self) -> Result<Said, Error> {
+        if let (None, [single]) = (&self.bucket, self.targets.as_slice())
+            && !single.contains("://")
+        {
+            return match single.parse() {
+                Ok(export_id) => Ok(Said::Export(export_id)),
+                Err(invalid) => Err(Error::new(
+                    ErrorKind::Usage,
+                    format!("EXPORT_ID: {invalid}; object keys need --bucket"),
+                )),
+            };
+        }
+        let objects = self
+            .targets
+            .iter()
+            .map(|target| match target.strip_prefix("cos://") {
+                Some(rest) => {
+                    let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+                    Ok((bucket.parse()?, key.parse()?))
+                }
+                None => match &self.bucket {
+                    Some(bucket) => Ok((bucket.clone(), target.parse()?)),
+                    None => Err(Error::new(
+                        ErrorKind::Usage,
+                        format!(
+                            "`{}` needs --bucket, or the form cos://BUCKET/KEY",
+                            CloudText::excerpt(target, 80)
+                        ),
+                    )),
+                },
+            });
+        Ok(Said::Objects(objects.collect::<Result<_, Error>>()?))
+    }
+}
+
+/// The objects, with their buckets in full and their regions.
+async fn addresses(
+    said: &Said,
+    context: &Context<'_>,
+    session: &Session,
+) -> Result<Vec<ObjectAddress>, Error> {
+    let objects = match said {
+        Said::Export(export_id) => return exported(export_id, session),
+        Said::Objects(objects) => objects,
+    };
+    let mut addresses: Vec<ObjectAddress> = Vec::new();
+    let mut known: Vec<(&BucketName, cvm_export::export::Destination)> = Vec::new();
+    for (bucket, key) in objects {
+        if !known.iter().any(|(name, _)| *name == bucket) {
+            known.push((bucket, super::resolve(context, session, bucket).await?));
+        }
+        let destination = known
+            .iter()
+            .find(|(name, _)| *name == bucket)
+            .map(|(_, place)| place);
+        let destination = destination.expect("it was resolved just now");
+        let address = ObjectAddress {
+            bucket: destination.bucket.clone(),
+            region: destination.region.clone(),
+            key: key.clone(),
+        };
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+/// The files of an export that this machine's journal knows to be complete.
+fn exported(export_id: &ExportId, session: &Session) -> Result<Vec<ObjectAddress>, Error> {
+    let Some(record) = session.journal.load(export_id)? else {
+        let message = format!("this machine's journal knows no export `{export_id}`");
+        return Err(Error::new(ErrorKind::Usage, message)
+            .with_hint("`cvm-export status` lists what it knows; elsewhere use `cvm-export download cos://BUCKET/KEY`"));
+    };
+    let objects = record.files.iter().map(|file| file.object.as_ref());
+    let Some(objects) = objects.collect::<Option<Vec<_>>>() else {
+        return Err(Error::new(
+            ErrorKind::Precondition,
+            format!("the export `{export_id}` is not complete"),
+        )
+        .with_hint(format!("wait for it with `cvm-export wait {export_id}`")));
+    };
+    let address = |object: &cvm_export::export::FinishedObject| ObjectAddress {
+        bucket: record.bucket.clone(),
+        region: record.region.clone(),
+        key: object.key.clone(),
+    };
+    Ok(objects.into_iter().map(address).collect())
+}
+
+/// Where each object goes; `None` is stdout.
+fn places(to: &Path, addresses: &[ObjectAddress]) -> Result<Vec<Option<PathBuf>>, Error> {
+    let usage = |message: String| Err(Error::new(ErrorKind::Usage, message));
+    if to == Path::new("-") {
+        return match addresses {
+            [_] => Ok(vec![None]),
+            _ => usage(format!(
+                "--to -: only one object goes through a pipe, not {}",
+                addresses.len()
+            )),
+        };
+    }
+    let ends_like_a_folder = to
+        .as_os_str()
+        .to_string_lossy()
+        .ends_with(std::path::MAIN_SEPARATOR);
+    if to.is_dir() || ends_like_a_folder {
+        return in_folder(to, addresses.iter().map(|address| &address.key))
+            .map(|paths| paths.into_iter().map(Some).collect());
+    }
+    match addresses {
+        [_] => Ok(vec![Some(to.to_owned())]),
+        _ => usage(format!(
+            "--to: {} objects need a folder, and `{}` is none",
+            addresses.len(),
+            to.display()
+        )),
+    }
+}
+
+/// The names of files in `folder`, which is made where it is missing.
+pub(crate) fn in_folder<'a>(
+    folder: &Path,
+    keys: impl Iterator<Item = &'a ObjectKey>,
+) -> Result<Vec<PathBuf>, Error> {
+    std::fs::create_dir_all(folder).map_err(|error| {
+        Error::new(
+            ErrorKind::LocalDisk,
+            format!("the folder `{}` cannot be made", folder.display()),
+        )
+        .with_source(error)
+    })?;
+    let mut names = BTreeSet::new();
+    keys.map(|key| {
+        let name = key.file_name();
+        if name.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("the key `{key}` ends with a slash and names no file"),
+            ));
+        }
+        if !names.insert(name) {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "two objects would both be called `{name}` in `{}`",
+                    folder.display()
+                ),
+            )
+            .with_hint("fetch them one by one into different folders"));
+        }
+        Ok(folder.join(name))
+    })
+    .collect()
+}

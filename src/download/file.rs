@@ -1,0 +1,503 @@
+//! The way to a file: what is there already, what is missing, and what to do when it is wrong.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::error::DownloadError;
+use super::ledger::{self, Arrived, Found, Ledger, Stretch};
+use super::target::{self, Over, Standing, Target};
+use super::transfer::{Sink, Source, Transfer};
+use super::{DownloadOptions, Downloaded, Downloader, expected_checksum};
+use crate::clock::Stopwatch;
+use crate::cloud::cos::ObjectMeta;
+use crate::crc64::Crc64;
+use crate::event::{EventKind, Events};
+
+/// How often what was written is put on the disk itself and promised by the ledger.
+const SYNC_EVERY: Duration = Duration::from_secs(5);
+/// How often progress is told.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+/// A run stops, resumably, before the disk has less room than this: other programs need some.
+const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+
+pub(super) async fn fetch(
+    downloader: &Downloader,
+    source: Source,
+    path: &Path,
+    options: &DownloadOptions,
+) -> Result<Downloaded, DownloadError> {
+    let object = source.object.clone();
+    let is_device = match target::standing(path)? {
+        Standing::Nothing => false,
+        Standing::BlockDevice => true,
+        Standing::File { size_bytes } => {
+            let difference = difference(path, size_bytes, &object)?;
+            match difference {
+                None => return already_there(object, path, options),
+                Some(_) if options.force => false,
+                Some(difference) => {
+                    return Err(DownloadError::InTheWay {
+                        path: path.to_owned(),
+                        difference,
+                    });
+                }
+            }
+        }
+    };
+    let (partial, ledger_path) = target::partial_names(path);
+    let target = if is_device {
+        Target::open_device(path, object.size_bytes)?
+    } else {
+        Target::open_partial(&partial)?
+    };
+    let job = Job {
+        downloader,
+        source,
+        options,
+        path,
+        ledger_path,
+        is_device,
+        target: Arc::new(target),
+    };
+    let (arrived, over) = job.take_up()?;
+    job.make_room(&arrived)?;
+    let done = job.run(arrived, over).await;
+    if matches!(&done, Err(error) if error.is_change()) {
+        job.discard();
+    }
+    done
+}
+
+/// What tells the file at `path` from the object; `None` when it is the object.
+fn difference(
+    path: &Path,
+    size_bytes: u64,
+    object: &ObjectMeta,
+) -> Result<Option<String>, DownloadError> {
+    if size_bytes != object.size_bytes {
+        return Ok(Some(format!(
+            "it has {size_bytes} bytes, the object {}",
+            object.size_bytes
+        )));
+    }
+    let Some(expected) = expected_checksum(object) else {
+        return Ok(Some("COS names no checksum to compare it with".to_owned()));
+    };
+    let seen = target::checksum_of(path)?;
+    Ok((seen != expected).then(|| format!("its CRC-64 is {seen}, the object's {expected}")))
+}
+
+fn already_there(
+    object: ObjectMeta,
+    path: &Path,
+    options: &DownloadOptions,
+) -> Result<Downloaded, DownloadError> {
+    let sha256 = match options.sha256 {
+        true => Some(target::sha256_of(path)?),
+        false => None,
+    };
+    Ok(Downloaded {
+        crc64: expected_checksum(&object),
+        object,
+        path: Some(path.to_owned()),
+        is_verified: true,
+        sha256,
+        fetched_bytes: 0,
+    })
+}
+
+/// One object on its way to one file.
+struct Job<'a> {
+    downloader: &'a Downloader,
+    source: Source,
+    options: &'a DownloadOptions,
+    path: &'a Path,
+    ledger_path: PathBuf,
+    is_device: bool,
+    target: Arc<Target>,
+}
+
+impl Job<'_> {
+    fn events(&self) -> &Events {
+        &self.downloader.events
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.source.object.size_bytes
+    }
+
+    /// What an earlier run left and can be trusted, and what the missing parts go over.
+    fn take_up(&self) -> Result<(Arrived, Over), DownloadError> {
+        let failed = || DownloadError::disk("read", &self.ledger_path);
+        let found = ledger::read(&self.ledger_path, &self.source.object).map_err(failed())?;
+        let name = self.path.display();
+        let (synced, written) = match found {
+            Found::LaterVersion if !self.options.force => {
+                return Err(DownloadError::LaterLedger {
+                    path: self.ledger_path.clone(),
+                });
+            }
+            Found::Arrived { synced, written }
+                if self.is_device || self.target.size_bytes()? == self.size_bytes() =>
+            {
+                (synced, written)
+            }
+            Found::OtherObject => {
+                self.events().warn(format!(
+                    "what an earlier run left of `{name}` is of another object; starting anew"
+                ));
+                return self.start_anew();
+            }
+            Found::Nothing(Some(problem)) => {
+                self.events().warn(format!(
+                    "the ledger of what an earlier run left of `{name}` is of no use ({problem}); starting anew"
+                ));
+                return self.start_anew();
+            }
+            Found::Nothing(None) | Found::LaterVersion | Found::Arrived { .. } => {
+                return self.start_anew();
+            }
+        };
+        let mut arrived = synced;
+        let mut lost = 0;
+        // What was written and perhaps not synced is believed when it is there.
+        for part in written {
+            if self.target.checksum(part.start..part.end)? == part.crc {
+                arrived.add(part);
+            } else {
+                lost += part.length();
+            }
+        }
+        // The last of what was synced stands for the rest: a disk that lies is found out here.
+        if let Some(last) = arrived
+            .stretches()
+            .last()
+            .copied()
+            .filter(|last| last.length() <= RECHECKED_BYTES)
+            && self.target.checksum(last.start..last.end)? != last.crc
+        {
+            self.events().warn(format!(
+                "what an earlier run left of `{name}` has changed; starting anew"
+            ));
+            return self.start_anew();
+        }
+        let message = match lost {
+            0 => format!(
+                "going on with `{name}`: {} of {} bytes are there",
+                arrived.bytes(),
+                self.size_bytes()
+            ),
+            lost => format!(
+                "going on with `{name}`: {} of {} bytes are there, {lost} were lost and are fetched again",
+                arrived.bytes(),
+                self.size_bytes()
+            ),
+        };
+        self.events().emit(EventKind::Settled { message });
+        Ok((arrived, Over::Unknown))
+    }
+
+    fn start_anew(&self) -> Result<(Arrived, Over), DownloadError> {
+        if !self.is_device {
+            self.target.clear(self.size_bytes())?;
+        }
+        Ok((Arrived::default(), Over::Hole))
+    }
+
+    /// Looks whether what is missing has room. With holes it may need much less than its size, so too
+    /// little room is a warning there; without holes it is the end, before the first byte.
+    fn make_room(&self, arrived: &Arrived) -> Result<(), DownloadError> {
+        if self.is_device {
+            return Ok(());
+        }
+        let folder = self.folder();
+        let Some(free) = target::free_bytes(folder) else {
+            return Ok(());
+        };
+        let needed = self.size_bytes() - arrived.bytes();
+        let allocated_already = !self.target.has_holes(self.size_bytes());
+        if free >= needed.saturating_add(RESERVE_BYTES)
+            || (allocated_already && self.size_bytes() > 0 && arrived.bytes() > 0)
+        {
+            return Ok(());
+        }
+        if allocated_already {
+            return Err(DownloadError::NoRoom {
+                folder: folder.to_owned(),
+                needed,
+                free,
+            });
+        }
+        self.events().warn(format!(
+            "`{}` has {free} bytes free, the object {needed} to come; zeros take no room, and the run \
+             stops resumably when the room ends",
+            folder.display()
+        ));
+        Ok(())
+    }
+
+    fn folder(&self) -> &Path {
+        match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        }
+    }
+
+    async fn run(&self, arrived: Arrived, over: Over) -> Result<Downloaded, DownloadError> {
+        let missing = arrived.missing(self.size_bytes());
+        let failed = DownloadError::disk("write", &self.ledger_path);
+        let ledger =
+            Ledger::begin(&self.ledger_path, &self.source.object, arrived).map_err(failed)?;
+        let sink = Arc::new(FileSink {
+            target: Arc::clone(&self.target),
+            ledger: Mutex::new(ledger),
+            ledger_path: self.ledger_path.clone(),
+            over,
+        });
+        let transfer = Transfer::new(
+            self.source.clone(),
+            Arc::clone(&sink),
+            self.events().clone(),
+            missing,
+            self.options.limits(),
+        );
+        let running = Arc::clone(&transfer).run(&self.downloader.cancel);
+        let ended = tokio::select! {
+            ended = running => ended,
+            error = self.keep_house(&sink, || transfer.received()) => Err(error),
+        };
+        // Whatever the end is, what has arrived is promised.
+        let promised = sink.promise().await;
+        ended?;
+        promised?;
+        let mut fetched_bytes = transfer.received();
+        let mut crc = sink.ledger().arrived().whole(self.size_bytes());
+        let expected = expected_checksum(&self.source.object);
+        if let (Some(seen), Some(expected)) = (crc, expected)
+            && seen != expected
+        {
+            let (repaired, more) = self.repair(seen, expected).await?;
+            crc = Some(repaired);
+            fetched_bytes += more;
+        }
+        let sha256 = match self.options.sha256 {
+            true => Some(self.sha256().await?),
+            false => None,
+        };
+        if self.is_device {
+            let failed = DownloadError::disk("write", self.path);
+            self.target.sync().map_err(failed)?;
+        } else {
+            self.target.finish(self.path)?;
+        }
+        // The file is there; a ledger that stays is thrown away by the next run.
+        drop(std::fs::remove_file(&self.ledger_path));
+        Ok(Downloaded {
+            object: self.source.object.clone(),
+            path: Some(self.path.to_owned()),
+            crc64: crc,
+            is_verified: expected.is_some(),
+            sha256,
+            fetched_bytes,
+        })
+    }
+
+    /// Syncs, tells progress and watches the room until the transfer ends; ends itself only when the
+    /// room does.
+    async fn keep_house(&self, sink: &Arc<FileSink>, received: impl Fn() -> u64) -> DownloadError {
+        let stopwatch = Stopwatch::start();
+        let mut synced = Duration::ZERO;
+        let (mut before, mut last) = (0, Duration::ZERO);
+        let mut speed = 0.0;
+        loop {
+            tokio::time::sleep(TELL_EVERY).await;
+            let now = stopwatch.elapsed();
+            let bytes = received();
+            let current = (bytes - before) as f64 / (now - last).as_secs_f64().max(0.001);
+            // A moving average that follows a change within some seconds.
+            speed = if last.is_zero() {
+                current
+            } else {
+                0.8 * speed + 0.2 * current
+            };
+            (before, last) = (bytes, now);
+            let done = sink.ledger().arrived().bytes();
+            self.tell(now, done, speed);
+            if !self.is_device
+                && let Some(free) =
+                    target::free_bytes(self.folder()).filter(|free| *free < RESERVE_BYTES)
+            {
+                let needed = self.size_bytes().saturating_sub(done);
+                return DownloadError::NoRoom {
+                    folder: self.folder().to_owned(),
+                    needed,
+                    free,
+                };
+            }
+            if now - synced >= SYNC_EVERY {
+                if let Err(error) = sink.promise().await {
+                    return error;
+                }
+                synced = stopwatch.elapsed();
+            }
+        }
+    }
+
+    fn tell(&self, elapsed: Duration, done: u64, speed: f64) {
+        let left = self.size_bytes().saturating_sub(done) as f64 / speed.max(1.0);
+        self.events().emit(EventKind::DownloadProgress {
+            key: self.source.object.key.clone(),
+            elapsed,
+            bytes_done: done,
+            bytes_total: self.size_bytes(),
+            bytes_per_second: speed as u64,
+            remaining: (speed >= 1.0).then(|| Duration::from_secs_f64(left.min(1e9))),
+        });
+    }
+
+    /// Fetches every part once more, and replaces those that differ from what stands in the file.
+    async fn repair(&self, seen: Crc64, expected: Crc64) -> Result<(Crc64, u64), DownloadError> {
+        let key = &self.source.object.key;
+        self.events().warn(format!(
+            "`{key}` arrived with the CRC-64 {seen}, the bucket holds {expected}; every part is fetched once more"
+        ));
+        // What the ledger promises is not true; the next run must not build on it.
+        drop(std::fs::remove_file(&self.ledger_path));
+        let sink = Arc::new(RepairSink {
+            target: Arc::clone(&self.target),
+            arrived: Mutex::default(),
+            replaced_bytes: AtomicU64::new(0),
+        });
+        let transfer = Transfer::new(
+            self.source.clone(),
+            Arc::clone(&sink),
+            self.events().clone(),
+            std::iter::once(0..self.size_bytes()).collect(),
+            self.options.limits(),
+        );
+        Arc::clone(&transfer).run(&self.downloader.cancel).await?;
+        let received = sink.arrived().whole(self.size_bytes()).unwrap_or_default();
+        if received != expected {
+            self.discard();
+            return Err(DownloadError::Mismatch {
+                key: key.clone(),
+                received,
+                expected,
+            });
+        }
+        self.events().warn(format!(
+            "`{key}` is right now; {} bytes were replaced",
+            sink.replaced_bytes.load(Ordering::Relaxed)
+        ));
+        Ok((received, transfer.received()))
+    }
+
+    async fn sha256(&self) -> Result<String, DownloadError> {
+        let (target, size_bytes) = (Arc::clone(&self.target), self.size_bytes());
+        let reading = tokio::task::spawn_blocking(move || target.sha256(size_bytes));
+        let digest = reading
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        digest.map_err(DownloadError::disk("read", self.target.path()))
+    }
+
+    /// Throws away what is wrong or of another object.
+    fn discard(&self) {
+        drop(std::fs::remove_file(&self.ledger_path));
+        if !self.is_device {
+            drop(std::fs::remove_file(self.target.path()));
+        }
+    }
+}
+
+/// The last stretch of an earlier run is read back whole up to this size.
+const RECHECKED_BYTES: u64 = 1 << 30;
+
+/// Writes parts into the file and notes them in the ledger.
+#[derive(Debug)]
+struct FileSink {
+    target: Arc<Target>,
+    ledger: Mutex<Ledger>,
+    ledger_path: PathBuf,
+    over: Over,
+}
+
+impl FileSink {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Syncs what has been written so far, and has the ledger promise it.
+    async fn promise(self: &Arc<Self>) -> Result<(), DownloadError> {
+        let sink = Arc::clone(self);
+        let syncing = tokio::task::spawn_blocking(move || {
+            let mark = sink.ledger().mark();
+            sink.target
+                .sync()
+                .map_err(DownloadError::disk("write", sink.target.path()))?;
+            let promised = sink.ledger().synced(&mark);
+            promised.map_err(DownloadError::disk("write", &sink.ledger_path))
+        });
+        syncing
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+}
+
+impl Sink for FileSink {
+    fn write(&self, bytes: &Bytes, position: u64) -> Result<(), DownloadError> {
+        let written = self.target.write(bytes, position, self.over);
+        written.map_err(DownloadError::disk("write", self.target.path()))
+    }
+
+    fn finish(&self, range: Range<u64>, crc: Crc64) -> Result<(), DownloadError> {
+        let noted = self.ledger().note(Stretch {
+            start: range.start,
+            end: range.end,
+            crc,
+        });
+        noted.map_err(DownloadError::disk("write", &self.ledger_path))
+    }
+}
+
+/// Compares what arrives with what stands in the file, and replaces what differs.
+#[derive(Debug)]
+struct RepairSink {
+    target: Arc<Target>,
+    arrived: Mutex<Arrived>,
+    replaced_bytes: AtomicU64,
+}
+
+impl RepairSink {
+    fn arrived(&self) -> MutexGuard<'_, Arrived> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for RepairSink {
+    fn write(&self, bytes: &Bytes, position: u64) -> Result<(), DownloadError> {
+        let failed = || DownloadError::disk("write", self.target.path());
+        if self.target.holds(bytes, position).map_err(failed())? {
+            return Ok(());
+        }
+        self.replaced_bytes
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.target
+            .write(bytes, position, Over::Unknown)
+            .map_err(failed())
+    }
+
+    fn finish(&self, range: Range<u64>, crc: Crc64) -> Result<(), DownloadError> {
+        self.arrived().add(Stretch {
+            start: range.start,
+            end: range.end,
+            crc,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,459 @@
+//! The place on this machine that an object is written to: a file with holes, or a block device.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::error::DownloadError;
+use crate::crc64::Crc64;
+use crate::model::ObjectKey;
+
+/// The unit in which zeros are left out: what file systems allocate.
+const BLOCK_BYTES: usize = 4096;
+/// How much is read at a time to check or compare.
+const READ_BYTES: usize = 1024 * 1024;
+
+/// What stands under the final name before a download.
+#[derive(Debug)]
+pub(super) enum Standing {
+    Nothing,
+    File { size_bytes: u64 },
+    BlockDevice,
+}
+
+/// Looks at what stands under `path`.
+pub(super) fn standing(path: &Path) -> Result<Standing, DownloadError> {
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Nothing),
+        Err(error) => return Err(DownloadError::disk("look at", path)(error)),
+    };
+    if is_block_device(&metadata) {
+        return Ok(Standing::BlockDevice);
+    }
+    Ok(Standing::File {
+        size_bytes: metadata.len(),
+    })
+}
+
+#[cfg(unix)]
+fn is_block_device(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    metadata.file_type().is_block_device()
+}
+
+#[cfg(not(unix))]
+fn is_block_device(_metadata: &std::fs::Metadata) -> bool {
+    false
+}
+
+/// The SHA-256 of a file that is there already, in hexadecimal.
+pub(super) fn sha256_of(path: &Path) -> Result<String, DownloadError> {
+    let failed = || DownloadError::disk("read", path);
+    let file = File::open(path).map_err(failed())?;
+    let size = file.metadata().map_err(failed())?.len();
+    sha256(&file, size).map_err(failed())
+}
+
+/// The checksum of a file that is there already.
+pub(super) fn checksum_of(path: &Path) -> Result<Crc64, DownloadError> {
+    let failed = || DownloadError::disk("read", path);
+    let file = File::open(path).map_err(failed())?;
+    let size = file.metadata().map_err(failed())?.len();
+    checksum(&file, 0..size).map_err(failed())
+}
+
+fn checksum(file: &File, range: Range<u64>) -> io::Result<Crc64> {
+    let mut buffer = vec![0; READ_BYTES];
+    let mut crc = Crc64::default();
+    let mut position = range.start;
+    while position < range.end {
+        let length =
+            usize::try_from(range.end - position).map_or(READ_BYTES, |rest| rest.min(READ_BYTES));
+        read_exact_at(file, &mut buffer[..length], position)?;
+        crc = crc.extend(&buffer[..length]);
+        position += length as u64;
+    }
+    Ok(crc)
+}
+
+fn sha256(file: &File, size_bytes: u64) -> io::Result<String> {
+    use sha2::{Digest, Sha256};
+    let mut buffer = vec![0; READ_BYTES];
+    let mut digest = Sha256::new();
+    let mut position = 0;
+    while position < size_bytes {
+        let length =
+            usize::try_from(size_bytes - position).map_or(READ_BYTES, |rest| rest.min(READ_BYTES));
+        read_exact_at(file, &mut buffer[..length], position)?;
+        digest.update(&buffer[..length]);
+        position += length as u64;
+    }
+    Ok(hex::encode(digest.finalize()))
+}
+
+/// A target that is open, locked, and as large as the object.
+#[derive(Debug)]
+pub(super) struct Target {
+    file: File,
+    path: PathBuf,
+    /// Whether zeros must be written where nothing else is.
+    is_dense: bool,
+}
+
+impl Target {
+    /// Opens the partial file at `path`, keeping what is in it, and locks out other processes.
+    pub(super) fn open_partial(path: &Path) -> Result<Self, DownloadError> {
+        let failed = || DownloadError::disk("write", path);
+        let open = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path);
+        let target = Self {
+            file: open.map_err(failed())?,
+            path: path.to_owned(),
+            is_dense: false,
+        };
+        target.lock()?;
+        Ok(target)
+    }
+
+    /// Opens a block device, whose old content is everywhere.
+    pub(super) fn open_device(path: &Path, size_bytes: u64) -> Result<Self, DownloadError> {
+        let failed = || DownloadError::disk("write", path);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(failed())?;
+        // The metadata of a block device say zero; its end does not.
+        let room = file.seek(SeekFrom::End(0)).map_err(failed())?;
+        if room < size_bytes {
+            let folder = path.to_owned();
+            return Err(DownloadError::NoRoom {
+                folder,
+                needed: size_bytes,
+                free: room,
+            });
+        }
+        let target = Self {
+            file,
+            path: path.to_owned(),
+            is_dense: true,
+        };
+        target.lock()?;
+        Ok(target)
+    }
+
+    fn lock(&self) -> Result<(), DownloadError> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(DownloadError::Busy {
+                path: self.path.clone(),
+            }),
+            // A file system without locks protects nothing, and is no reason to fetch nothing.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+            Err(TryLockError::Error(error)) => Err(DownloadError::disk("lock", &self.path)(error)),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn size_bytes(&self) -> Result<u64, DownloadError> {
+        let metadata = self
+            .file
+            .metadata()
+            .map_err(DownloadError::disk("look at", &self.path))?;
+        Ok(metadata.len())
+    }
+
+    /// Makes it empty and then as large as the object, all of it a hole.
+    pub(super) fn clear(&self, size_bytes: u64) -> Result<(), DownloadError> {
+        let resize = self
+            .file
+            .set_len(0)
+            .and_then(|()| self.file.set_len(size_bytes));
+        resize.map_err(DownloadError::disk("make room in", &self.path))
+    }
+
+    /// Writes what arrived, leaving runs of zeros out. What stood there before is zero, or these very
+    /// bytes, or must be overwritten: `over` says which.
+    pub(super) fn write(&self, bytes: &[u8], position: u64, over: Over) -> io::Result<()> {
+        if self.is_dense {
+            return write_all_at(&self.file, bytes, position);
+        }
+        for (range, is_zero) in runs(bytes, position) {
+            let at = position + range.start as u64;
+            let run = &bytes[range];
+            match (is_zero, over) {
+                (false, _) => write_all_at(&self.file, run, at)?,
+                (true, Over::Hole) => {}
+                (true, Over::Unknown) => self.write_zeros(run.len(), at)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `length` bytes zero, writing only blocks that are not.
+    fn write_zeros(&self, length: usize, position: u64) -> io::Result<()> {
+        let mut block = [0; BLOCK_BYTES];
+        let mut done = 0;
+        while done < length {
+            let at = position + done as u64;
+            let size = (length - done).min(BLOCK_BYTES);
+            read_exact_at(&self.file, &mut block[..size], at)?;
+            if !is_zero(&block[..size]) {
+                write_all_at(&self.file, &[0; BLOCK_BYTES][..size], at)?;
+            }
+            done += size;
+        }
+        Ok(())
+    }
+
+    /// Whether `bytes` stand at `position`.
+    pub(super) fn holds(&self, bytes: &[u8], position: u64) -> io::Result<bool> {
+        let mut buffer = vec![0; bytes.len()];
+        read_exact_at(&self.file, &mut buffer, position)?;
+        Ok(buffer == bytes)
+    }
+
+    /// The checksum of what stands in `range`.
+    pub(super) fn checksum(&self, range: Range<u64>) -> Result<Crc64, DownloadError> {
+        checksum(&self.file, range).map_err(DownloadError::disk("read", &self.path))
+    }
+
+    /// The SHA-256 of the first `size_bytes`, in hexadecimal.
+    pub(super) fn sha256(&self, size_bytes: u64) -> io::Result<String> {
+        sha256(&self.file, size_bytes)
+    }
+
+    /// Puts what was written on the disk itself.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Gives the finished file its final name, durably.
+    pub(super) fn finish(&self, name: &Path) -> Result<(), DownloadError> {
+        let failed = || DownloadError::disk("put in place", name);
+        self.file.sync_all().map_err(failed())?;
+        std::fs::rename(&self.path, name).map_err(failed())?;
+        sync_folder(name.parent().unwrap_or(Path::new("."))).map_err(failed())
+    }
+
+    /// Whether the file system leaves holes: the file must have been cleared before.
+    pub(super) fn has_holes(&self, size_bytes: u64) -> bool {
+        allocated_bytes(&self.file).is_some_and(|allocated| allocated < size_bytes.max(1))
+    }
+}
+
+/// What a write goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Nothing: the file was cleared and nobody has written here.
+    Hole,
+    /// Something that an earlier run or a wrong answer may have left.
+    Unknown,
+}
+
+/// Cuts `bytes`, which stand at `position` of the object, into runs of zero blocks and others.
+fn runs(bytes: &[u8], position: u64) -> impl Iterator<Item = (Range<usize>, bool)> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        if start == bytes.len() {
+            return None;
+        }
+        let first = block_end(bytes.len(), position, start);
+        let kind = is_zero(&bytes[start..first]);
+        let mut end = first;
+        while end < bytes.len() {
+            let next = block_end(bytes.len(), position, end);
+            if is_zero(&bytes[end..next]) != kind {
+                break;
+            }
+            end = next;
+        }
+        let run = start..end;
+        start = end;
+        Some((run, kind))
+    })
+}
+
+/// Where the block of the object ends in which byte `start` of a buffer of `length` bytes lies.
+fn block_end(length: usize, position: u64, start: usize) -> usize {
+    let within = ((position + start as u64) % BLOCK_BYTES as u64) as usize;
+    length.min(start + BLOCK_BYTES - within)
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    // Folding without an early end lets the compiler use the widest registers; almost every block
+    // that holds data is found out in its first piece.
+    bytes
+        .chunks(512)
+        .all(|piece| piece.iter().fold(0, |seen, byte| seen | byte) == 0)
+}
+
+/// The names of the partial file and its ledger, which never end like the finished file.
+pub(super) fn partial_names(path: &Path) -> (PathBuf, PathBuf) {
+    let with = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    (with(".cvm-part"), with(".cvm-part.json"))
+}
+
+/// Where in `folder` the object of `key` goes.
+#[must_use]
+pub(super) fn name_in(folder: &Path, key: &ObjectKey) -> PathBuf {
+    folder.join(key.file_name())
+}
+
+/// Bytes that are free for the person in the file system of `path`; `None` where it does not tell.
+#[cfg(unix)]
+pub(super) fn free_bytes(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    stat.f_bavail.checked_mul(stat.f_frsize)
+}
+
+#[cfg(not(unix))]
+pub(super) fn free_bytes(_path: &Path) -> Option<u64> {
+    None
+}
+
+#[cfg(unix)]
+fn allocated_bytes(file: &File) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    // The unit is 512 bytes, whatever the file system's own is.
+    Some(file.metadata().ok()?.blocks().saturating_mul(512))
+}
+
+#[cfg(not(unix))]
+fn allocated_bytes(_file: &File) -> Option<u64> {
+    None
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, position)
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, position)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, mut bytes: &[u8], mut position: u64) -> io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !bytes.is_empty() {
+        let written = file.seek_write(bytes, position)?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[written..];
+        position += written as u64;
+    }
+    Ok(())
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut buffer: &mut [u8], mut position: u64) -> io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !buffer.is_empty() {
+        let read = file.seek_read(buffer, position)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        buffer = &mut buffer[read..];
+        position += read as u64;
+    }
+    Ok(())
+}
+
+/// Makes a rename durable. Other systems than Unix have no such call and need none that we know of.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    File::open(path)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_follow_the_blocks_of_the_object_and_cover_every_byte() {
+        let mut bytes = vec![0; 5 * BLOCK_BYTES];
+        bytes[BLOCK_BYTES + 7] = 1;
+        bytes[3 * BLOCK_BYTES] = 1;
+        let seen: Vec<_> = runs(&bytes, 0).collect();
+        let block = BLOCK_BYTES;
+        assert_eq!(
+            seen,
+            [
+                (0..block, true),
+                (block..2 * block, false),
+                (2 * block..3 * block, true),
+                (3 * block..4 * block, false),
+                (4 * block..5 * block, true),
+            ]
+        );
+        for position in [0, 1, 511, 4095, 4096, 1 << 40] {
+            let mut end = 0;
+            for (range, is_zero) in runs(&bytes, position) {
+                assert_eq!(range.start, end);
+                assert_eq!(is_zero, bytes[range.clone()].iter().all(|byte| *byte == 0));
+                end = range.end;
+            }
+            assert_eq!(end, bytes.len());
+        }
+        assert_eq!(runs(&[], 5).count(), 0);
+    }
+
+    #[test]
+    fn zeros_leave_holes_and_wipe_what_should_not_be_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = Target::open_partial(&folder.path().join("disk.cvm-part")).expect("a file");
+        target.clear(1 << 20).expect("room");
+        let mut bytes = vec![0; 64 * 1024];
+        bytes[5000] = 9;
+        target.write(&bytes, 4096, Over::Hole).expect("written");
+        assert!(target.holds(&bytes, 4096).expect("readable"));
+        assert!(target.has_holes(1 << 20));
+        assert!(allocated_bytes(&target.file).expect("known") <= 4096 * 2);
+        // A wrong answer left something that the right one has not.
+        target
+            .write(&[7; 100], 20_000, Over::Unknown)
+            .expect("written");
+        assert!(!target.holds(&bytes, 4096).expect("readable"));
+        target.write(&bytes, 4096, Over::Unknown).expect("written");
+        assert!(target.holds(&bytes, 4096).expect("readable"));
+    }
+
+    #[test]
+    fn a_second_process_is_kept_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("disk.cvm-part");
+        let first = Target::open_partial(&path).expect("a file");
+        assert!(matches!(
+            Target::open_partial(&path),
+            Err(DownloadError::Busy { .. })
+        ));
+        drop(first);
+        assert!(Target::open_partial(&path).is_ok());
+    }
+}
