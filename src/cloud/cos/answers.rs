@@ -1,7 +1,7 @@
 //! The XML of successful answers, and what is kept of it.
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _, Unexpected};
+use serde::{Deserialize, Deserializer};
 
 use super::error::Problem;
 use crate::cloud::http::Response;
@@ -74,7 +74,9 @@ pub(super) fn buckets(response: &Response) -> Result<Vec<BucketEntry>, Problem> 
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct ListAllMyBucketsResult {
-        buckets: Buckets,
+        // The example of a filtered list comes in two pieces, with a blank after each name (product page
+        // 436/8291, example 4).
+        buckets: Vec<Buckets>,
     }
     #[derive(Deserialize)]
     struct Buckets {
@@ -89,10 +91,11 @@ pub(super) fn buckets(response: &Response) -> Result<Vec<BucketEntry>, Problem> 
     }
     let result: ListAllMyBucketsResult = read(response)?;
     // A bucket that no name of ours can mean is of no use here.
-    let entries = result.buckets.list.iter().filter_map(|bucket| {
+    let buckets = result.buckets.iter().flat_map(|piece| &piece.list);
+    let entries = buckets.filter_map(|bucket| {
         Some(BucketEntry {
-            name: bucket.name.parse().ok()?,
-            region: bucket.location.parse().ok()?,
+            name: bucket.name.trim().parse().ok()?,
+            region: bucket.location.trim().parse().ok()?,
         })
     });
     Ok(entries.collect())
@@ -102,8 +105,9 @@ pub(super) fn objects(response: &Response) -> Result<ObjectPage, Problem> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct ListBucketResult {
+        #[serde(deserialize_with = "truth")]
         is_truncated: bool,
-        #[serde(default)]
+        #[serde(default, alias = "Encoding-Type", alias = "Encoding-type")]
         encoding_type: Option<String>,
         #[serde(default)]
         next_marker: Option<String>,
@@ -139,8 +143,9 @@ pub(super) fn uploads(response: &Response) -> Result<UploadList, Problem> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct ListMultipartUploadsResult {
+        #[serde(deserialize_with = "truth")]
         is_truncated: bool,
-        #[serde(default)]
+        #[serde(default, alias = "Encoding-Type", alias = "Encoding-type")]
         encoding_type: Option<String>,
         #[serde(default)]
         upload: Vec<Entry>,
@@ -170,6 +175,7 @@ pub(super) fn parts(response: &Response) -> Result<PartPage, Problem> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct ListPartsResult {
+        #[serde(deserialize_with = "truth")]
         is_truncated: bool,
         #[serde(default)]
         part: Vec<Entry>,
@@ -195,7 +201,21 @@ fn read<T: DeserializeOwned>(response: &Response) -> Result<T, Problem> {
     quick_xml::de::from_str(&String::from_utf8_lossy(&response.body)).map_err(Problem::Unreadable)
 }
 
-/// How names are written in a listing; the answer says it, whatever was asked for.
+/// Reads a truth in any case: product page 436/7736 says `TRUE` and shows `false`.
+fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(D::Error::invalid_value(
+            Unexpected::Str(&text),
+            &"`true` or `false`",
+        )),
+    }
+}
+
+/// How names are written in a listing; the answer says it, whatever was asked for. Pages spell the
+/// element `EncodingType` (436/30614), `Encoding-Type` (436/7736) and `Encoding-type` (436/7747).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Encoding {
     Plain,
