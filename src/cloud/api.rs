@@ -484,7 +484,7 @@ struct Refusal {
     #[serde(rename = "Code")]
     code: CloudText,
     #[serde(rename = "Message", default)]
-    message: CloudText,
+    message: Option<CloudText>,
 }
 
 fn read_envelope<T: DeserializeOwned>(
@@ -524,7 +524,10 @@ fn read_envelope<T: DeserializeOwned>(
         None | Some(serde_json::Value::Null) => {}
         Some(refusal) => {
             return Err(match serde_json::from_value::<Refusal>(refusal) {
-                Ok(Refusal { code, message }) => (Problem::Refused { code, message }, request_id),
+                Ok(Refusal { code, message }) => {
+                    let message = message.unwrap_or_default();
+                    (Problem::Refused { code, message }, request_id)
+                }
                 Err(source) => unreadable(source, request_id),
             });
         }
@@ -667,12 +670,14 @@ mod tests {
         assert_eq!(request_id.as_deref(), Some("r [2J"));
         let (problem, _) = read(
             200,
-            r#"{"Response":{"Error":{"Code":"A.B","Message":null}}}"#,
+            r#"{"Response":{"Error":{"Code":null,"Message":"words"}}}"#,
         );
         assert!(matches!(problem, Problem::Unreadable { .. }));
-        // An error envelope counts whatever the status is.
-        let (problem, _) = read(400, r#"{"Response":{"Error":{"Code":"A.B"}}}"#);
-        assert!(matches!(problem, Problem::Refused { .. }));
+        // An error envelope counts whatever the status is, and with no words as well.
+        for error in [r#"{"Code":"A.B"}"#, r#"{"Code":"A.B","Message":null}"#] {
+            let (problem, _) = read(400, &format!(r#"{{"Response":{{"Error":{error}}}}}"#));
+            assert!(matches!(problem, Problem::Refused { .. }), "{error}");
+        }
     }
 
     #[test]
