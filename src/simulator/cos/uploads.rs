@@ -69,7 +69,7 @@ pub(super) fn list(world: &mut World, call: &Call<'_>) -> Result<Answer, CosErro
     let mut xml = Xml::new("ListMultipartUploadsResult");
     xml.field("Bucket", call.bucket);
     if is_encoding {
-        xml.field("EncodingType", "url");
+        xml.field("Encoding-Type", "url");
     }
     xml.field("KeyMarker", name(key_marker));
     xml.field("UploadIdMarker", id_marker);
@@ -122,7 +122,7 @@ pub(super) fn list_parts(world: &mut World, call: &Call<'_>) -> Result<Answer, C
     let mut xml = Xml::new("ListPartsResult");
     xml.field("Bucket", call.bucket);
     if is_encoding {
-        xml.field("EncodingType", "url");
+        xml.field("Encoding-type", "url");
     }
     xml.field("Key", listed_name(call.key, is_encoding));
     xml.field("UploadId", &upload.id);
