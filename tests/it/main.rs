@@ -13,3 +13,4 @@ mod secrets;
 mod signing;
 mod simulate;
 mod support;
+mod wire;
