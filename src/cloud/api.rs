@@ -194,7 +194,6 @@ impl Attempt for ApiError {
             }
         };
         match &self.problem {
-            Problem::Request(error) if error.never_left() => error.again(),
             Problem::Request(error) => when_safe(error.again()),
             Problem::Gateway {
                 status: StatusCode::TOO_MANY_REQUESTS,
@@ -206,7 +205,7 @@ impl Attempt for ApiError {
             Problem::Refused { code, .. } => match code.as_str() {
                 "AuthFailure.SignatureExpire" if self.blames_the_clock => Again::SignedAnew,
                 "AuthFailure.TokenFailure" => Again::WithNewCredentials,
-                code if is_of(code, "RequestLimitExceeded") => Again::Throttled(None),
+                code if is_of(code, "RequestLimitExceeded") => when_safe(Again::Throttled(None)),
                 code if RETRIED_READS.iter().any(|family| is_of(code, family)) => {
                     when_safe(Again::Later)
                 }
@@ -607,13 +606,16 @@ mod tests {
         }
         assert!(!refused(never, "InternalError").proves_nothing_happened());
         assert!(refused(never, "ServiceUnavailable").proves_nothing_happened());
-        // A refusal for the clock or the rate proves that nothing was started.
+        // A refusal for the clock is answered at once; pauses are the caller's, who keeps a record.
         assert_eq!(
             refused(never, "AuthFailure.SignatureExpire").again(),
             Again::SignedAnew
         );
+        let throttled = "RequestLimitExceeded.UinLimitExceeded";
+        assert_eq!(refused(never, throttled).again(), Again::No);
+        assert!(refused(never, throttled).proves_nothing_happened());
         assert_eq!(
-            refused(never, "RequestLimitExceeded.UinLimitExceeded").again(),
+            refused(Replay::Safe, throttled).again(),
             Again::Throttled(None)
         );
     }

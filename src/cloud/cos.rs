@@ -40,6 +40,13 @@ pub enum Overwrite {
     Forbid,
 }
 
+/// An object that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// Whether the bucket keeps versions, so that [`Overwrite::Forbid`] had no effect.
+    pub is_versioned: bool,
+}
+
 /// What HEAD says of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketHead {
@@ -71,12 +78,16 @@ impl ObjectMeta {
         let size = response
             .header("content-length")
             .and_then(|size| size.parse().ok());
+        let etag = response.header("etag");
+        // Whatever answers in the place of COS, such as the page of a portal, has neither.
+        if etag.is_none() && response.header("x-cos-request-id").is_none() {
+            return Err(Problem::Lacking("ETag"));
+        }
         let crc64 = response.header("x-cos-hash-crc64ecma");
         Ok(Self {
             key: key.clone(),
             size_bytes: size.ok_or(Problem::Lacking("Content-Length"))?,
-            etag: response
-                .header("etag")
+            etag: etag
                 .map(|etag| etag.trim_matches('"').to_owned())
                 .unwrap_or_default(),
             crc64: crc64.filter(|crc64| crc64.parse::<u64>().is_ok()),
@@ -211,7 +222,7 @@ impl CosClient {
         body: Bytes,
         content_type: &str,
         overwrite: Overwrite,
-    ) -> Result<(), CosError> {
+    ) -> Result<Put, CosError> {
         let mut headers = vec![("content-type", content_type.to_owned())];
         if overwrite == Overwrite::Forbid {
             headers.push(("x-cos-forbid-overwrite", "true".to_owned()));
@@ -223,7 +234,11 @@ impl CosClient {
             body,
             ..Call::get("PUT Object", self.host(bucket, region))
         };
-        self.call(&call, |_| Ok(())).await
+        let read = |response: &Response| {
+            let is_versioned = response.headers.contains_key("x-cos-version-id");
+            Ok(Put { is_versioned })
+        };
+        self.call(&call, read).await
     }
 
     /// One page of at most 1,000 objects whose keys start with `prefix`, after `marker` (GET Bucket,

@@ -1,13 +1,16 @@
 //! One attempt of a request, and the loop that repeats it: by what a failure proves, never by luck.
 //!
-//! | what happened                      | a call that may be repeated | a call that must not be doubled |
-//! | ---                                | ---                         | ---                             |
-//! | no connection: it never left       | again after a pause         | again after a pause             |
-//! | it left, and no whole answer came  | again after a pause         | told as lost                    |
-//! | refused for its time of signing    | signed anew, once           | signed anew, once               |
-//! | the session token is over          | with newer ones, if any     | with newer ones, if any         |
-//! | "too many requests"                | again after a longer pause  | again after a longer pause      |
-//! | "try again", a broken gateway      | again after a pause         | told as it is                   |
+//! | what happened                   | a call that may be repeated | a call that must not be doubled   |
+//! | ---                             | ---                         | ---                               |
+//! | no connection: it never left    | again after a pause         | told, with the proof              |
+//! | it left, and no answer came     | again after a pause         | told as lost                      |
+//! | refused for its time of signing | signed anew, once           | signed anew, once                 |
+//! | the session token is over       | with newer ones, if any     | with newer ones, if any           |
+//! | "too many requests"             | again after a longer pause  | told, with the proof              |
+//! | "try again", a broken gateway   | again after a pause         | told as it is                     |
+//!
+//! Whoever sends a call that must not be doubled makes its own pauses, between which its record says
+//! that nothing is on its way.
 //!
 //! The caller signs inside each attempt, with the time that [`HttpClient::now`] gives it: this
 //! machine's clock corrected by the `Date` of the last answer.

@@ -59,7 +59,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    fn new(record: Record, source: Source) -> Self {
+    pub(crate) fn new(record: Record, source: Source) -> Self {
         Self {
             record,
             source,
@@ -131,7 +131,7 @@ pub(crate) async fn find(
                         .as_ref()
                         .is_none_or(|image_id| record.image_id == *image_id)
             };
-            if let Some(record) = newest(journal, wanted)? {
+            if let Some(record) = newest_live(journal, wanted)? {
                 return Ok(Found::new(record, Source::Journal));
             }
             let says_enough = image_id.is_some() || expect.is_some();
@@ -170,14 +170,17 @@ fn too_little(prefix: Option<&Prefix>) -> Error {
     )
 }
 
-/// The newest record that `wanted` accepts, a live one before any other.
-fn newest(journal: &Journal, wanted: impl Fn(&Record) -> bool) -> Result<Option<Record>, Error> {
+/// The newest record of a running export that `wanted` accepts. One that is over says nothing about
+/// what stands in the bucket today, so the bucket is asked instead.
+fn newest_live(
+    journal: &Journal,
+    wanted: impl Fn(&Record) -> bool,
+) -> Result<Option<Record>, Error> {
     let (records, _) = journal.all()?;
-    let candidates = records.into_iter().filter(|record| {
-        let is_watchable = record.state.is_live() || record.state == RecordState::Complete;
-        is_watchable && wanted(record)
-    });
-    Ok(candidates.max_by_key(|record| (record.state.is_live(), record.created_at)))
+    let candidates = records
+        .into_iter()
+        .filter(|record| record.state.is_live() && wanted(record));
+    Ok(candidates.max_by_key(|record| record.created_at))
 }
 
 async fn by_keys(
@@ -190,9 +193,16 @@ async fn by_keys(
 ) -> Result<Found, Error> {
     let covers = |record: &Record| {
         let names = || record.files.iter().flat_map(|file| &file.names);
-        record.bucket == *bucket && keys.iter().all(|key| names().any(|name| name.key == *key))
+        let is_recent = since.is_none_or(|since| {
+            // The command line has whole seconds.
+            let submitted_at = record.submitted_at.unwrap_or(record.created_at);
+            submitted_at >= since - chrono::Duration::seconds(2)
+        });
+        is_recent
+            && record.bucket == *bucket
+            && keys.iter().all(|key| names().any(|name| name.key == *key))
     };
-    if let Some(record) = newest(journal, covers)? {
+    if let Some(record) = newest_live(journal, covers)? {
         return Ok(Found::new(record, Source::Journal));
     }
     let parsed: Vec<_> = keys.iter().map(ApiName::parse).collect();
@@ -367,6 +377,13 @@ async fn claim_under(
     let mut over = Vec::new();
     for key in &keys {
         if let Some(record) = claim::read(cloud, bucket, region, key).await? {
+            // A copy of another bucket's claim, or one under another name, is not about these files.
+            let is_ours = record.bucket == *bucket
+                && record.prefix.as_ref() == prefix
+                && record.names_itself();
+            if !is_ours {
+                continue;
+            }
             let matching = if record.state.is_live() {
                 &mut live
             } else {

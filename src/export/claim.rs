@@ -2,12 +2,19 @@
 //!
 //! A machine that loses its journal, as CI runners do, finds what it had submitted here; so does any
 //! other machine. Without the right to put an object the journal stands alone.
+//!
+//! Of two machines that claim the same export at once one goes on. Where nothing stood before,
+//! `x-cos-forbid-overwrite` decides. Where an old claim is replaced, or the bucket keeps versions, the
+//! last one to write stands: each waits until every other that saw the old claim must have written,
+//! and then looks whose claim it is.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::cloud::Cloud;
-use crate::cloud::cos::{CosErrorKind, Overwrite};
-use crate::error::Error;
+use crate::cloud::cos::{CosError, CosErrorKind, Overwrite, Put};
+use crate::error::{Error, ErrorKind};
 use crate::event::Events;
 use crate::export::record::Record;
 use crate::export::request::claim_key;
@@ -15,11 +22,16 @@ use crate::model::{BucketName, ObjectKey, Region};
 
 /// A claim is a record of a few KiB; anything larger is not one of ours.
 pub(crate) const CLAIM_LIMIT_BYTES: usize = 1024 * 1024;
+/// Longer than the look-ups between reading an old claim and replacing it take.
+const ARBITRATION: Duration = Duration::from_millis(1500);
+/// How long bringing the claim up to date may hold a run up; the journal knows it already.
+const UPDATE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Keeps the claim of one export, or nothing when it is turned off or not allowed.
 #[derive(Debug)]
 pub(crate) struct Claim {
     is_on: bool,
+    has_warned: bool,
 }
 
 /// What putting a first claim brought.
@@ -33,41 +45,85 @@ pub(crate) enum Claimed {
 
 impl Claim {
     pub(crate) fn new(is_on: bool) -> Self {
-        Self { is_on }
+        Self {
+            is_on,
+            has_warned: false,
+        }
+    }
+
+    /// Leaves what stands there to whoever put it.
+    pub(crate) fn leave_alone(&mut self) {
+        self.is_on = false;
     }
 
     /// Puts the claim of `record` before its submit. `overwrite` says whether an earlier claim, known
     /// to be over, may be replaced.
+    ///
+    /// # Errors
+    /// When a claim stands there that cannot be read: an export may be running under it.
     pub(crate) async fn stake(
         &mut self,
         cloud: &Cloud,
         events: &Events,
         record: &Record,
         overwrite: Overwrite,
-    ) -> Claimed {
+    ) -> Result<Claimed, Error> {
         if !self.is_on {
-            return Claimed::Yes;
+            return Ok(Claimed::Yes);
         }
         let Ok(key) = claim_key(record.prefix.as_ref(), &record.image_id) else {
-            return Claimed::Yes;
+            return Ok(Claimed::Yes);
         };
-        let put = self.put(cloud, record, &key, overwrite).await;
-        let Err(error) = put else { return Claimed::Yes };
-        if error.kind() == CosErrorKind::AlreadyExists {
-            match read(cloud, &record.bucket, &record.region, &key).await {
-                Ok(Some(other)) if other.state.is_live() && other.export_id != record.export_id => {
-                    return Claimed::ByAnother(Box::new(other));
+        let must_arbitrate = match self.put(cloud, record, &key, overwrite).await {
+            Ok(put) => put.is_versioned || overwrite == Overwrite::Allow,
+            Err(error) if error.kind() == CosErrorKind::AlreadyExists => {
+                if let Some(other) = self.rival(cloud, record, &key).await? {
+                    return Ok(Claimed::ByAnother(Box::new(other)));
                 }
-                // Over already, or not readable: this run's own record is the better one.
-                Ok(_) | Err(_) => match self.put(cloud, record, &key, Overwrite::Allow).await {
-                    Ok(()) => return Claimed::Yes,
-                    Err(error) => self.give_up(events, &error.into()),
-                },
+                match self.put(cloud, record, &key, Overwrite::Allow).await {
+                    Ok(_) => true,
+                    Err(error) => return Ok(self.stand_alone(events, error)),
+                }
             }
-        } else {
-            self.give_up(events, &error.into());
+            Err(error) => return Ok(self.stand_alone(events, error)),
+        };
+        if must_arbitrate {
+            tokio::time::sleep(ARBITRATION).await;
+            if let Some(other) = self.rival(cloud, record, &key).await? {
+                return Ok(Claimed::ByAnother(Box::new(other)));
+            }
         }
-        Claimed::Yes
+        Ok(Claimed::Yes)
+    }
+
+    /// The live claim of another run that stands at `key`.
+    async fn rival(
+        &self,
+        cloud: &Cloud,
+        record: &Record,
+        key: &ObjectKey,
+    ) -> Result<Option<Record>, Error> {
+        let standing = read(cloud, &record.bucket, &record.region, key).await;
+        let standing = standing.map_err(|error| {
+            let kind = match error.kind() {
+                ErrorKind::Unexpected => ErrorKind::Precondition,
+                other => other,
+            };
+            Error::new(
+                kind,
+                format!("`{key}` in the bucket may be of an export that runs, and cannot be read; nothing was submitted"),
+            )
+            .with_hint(
+                "allow `name/cos:GetObject`; if nothing of this image is being exported, delete that object, \
+                 or use `--no-claim`",
+            )
+            .with_source(error)
+        })?;
+        Ok(standing.filter(|other| {
+            other.state.is_live()
+                && other.export_id != record.export_id
+                && other.identity() == record.identity()
+        }))
     }
 
     /// Brings the claim up to date after the submit, or after the end.
@@ -78,8 +134,13 @@ impl Claim {
         let Ok(key) = claim_key(record.prefix.as_ref(), &record.image_id) else {
             return;
         };
-        if let Err(error) = self.put(cloud, record, &key, Overwrite::Allow).await {
-            self.give_up(events, &error.into());
+        let putting = self.put(cloud, record, &key, Overwrite::Allow);
+        match tokio::time::timeout(UPDATE_LIMIT, putting).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                self.stand_alone(events, error);
+            }
+            Err(_) => self.warn(events, "COS did not answer in time"),
         }
     }
 
@@ -89,29 +150,29 @@ impl Claim {
         record: &Record,
         key: &ObjectKey,
         overwrite: Overwrite,
-    ) -> Result<(), crate::cloud::cos::CosError> {
+    ) -> Result<Put, CosError> {
         let body = Bytes::from(record.to_json());
+        let (bucket, region) = (&record.bucket, &record.region);
         let cos = cloud.cos();
-        cos.put_object(
-            &record.bucket,
-            &record.region,
-            key,
-            body,
-            "application/json",
-            overwrite,
-        )
-        .await
-        .map(|_| ())
+        cos.put_object(bucket, region, key, body, "application/json", overwrite)
+            .await
     }
 
-    fn give_up(&mut self, events: &Events, error: &Error) {
-        self.is_on = false;
-        let cause = error.causes().into_iter().next();
-        let reason = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
-        events.warn(format!(
-            "the record could not be kept in the bucket ({reason}); only this machine's journal knows \
-             this export (allow `name/cos:PutObject`, or use `--no-claim`)"
-        ));
+    /// Goes on with the journal alone. Only a missing right lasts; after any other failure the claim may
+    /// stand all the same, so it is kept up to date.
+    fn stand_alone(&mut self, events: &Events, error: CosError) -> Claimed {
+        self.is_on = error.kind() != CosErrorKind::NotPermitted;
+        self.warn(events, &crate::error::one_line(&error));
+        Claimed::Yes
+    }
+
+    fn warn(&mut self, events: &Events, reason: &str) {
+        if !std::mem::replace(&mut self.has_warned, true) {
+            events.warn(format!(
+                "the record could not be kept in the bucket ({reason}); only this machine's journal knows \
+                 this export (allow `name/cos:PutObject`, or use `--no-claim`)"
+            ));
+        }
     }
 }
 
@@ -134,7 +195,7 @@ pub(crate) async fn read(
     };
     Record::from_json(&body).map(Some).map_err(|problem| {
         Error::new(
-            crate::error::ErrorKind::Unexpected,
+            ErrorKind::Unexpected,
             format!("`{key}` in bucket `{bucket}` cannot be used as a record"),
         )
         .with_source(problem)

@@ -19,6 +19,7 @@ mod record;
 mod refusals;
 mod request;
 mod resolve;
+mod resume;
 #[cfg(test)]
 mod samples;
 mod submit;
@@ -26,6 +27,7 @@ mod watch;
 
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
 pub use attach::WaitTarget;
@@ -46,6 +48,7 @@ pub use resolve::{Destination, RegionSetting, resolve};
 pub use submit::Queueing;
 pub use watch::PollPolicy;
 
+use crate::clock::Stopwatch;
 use crate::cloud::Cloud;
 use crate::cloud::actions::cvm::{DescribeImages, Image};
 use crate::cloud::cos::{BucketEntry, Overwrite};
@@ -54,20 +57,20 @@ use crate::event::{EventKind, Events};
 use crate::model::{CheckName, ExportId, ImageId, Region};
 use attach::{Found, Source};
 use claim::{Claim, Claimed};
-use look::Observer;
+use journal::Lock;
 use preflight::{GatherOptions, gather, judge};
-use record::finish;
+use resume::default_timeout;
 use submit::{Submission, Submitted};
-use watch::{TaskState, WatchEnd, WatchOptions, Watched, watch};
+use watch::WatchEnd;
 
-/// How long to look for signs of an export of which nobody knows whether it was started.
-const SIGN_WINDOW: Duration = Duration::from_secs(15 * 60);
 /// The part of the default timeout that every export gets.
 const TIMEOUT_BASE: Duration = Duration::from_secs(3 * 3600);
-/// What the default timeout adds for each TB of disk: 12 hours.
-const TIMEOUT_SECONDS_PER_TB: u64 = 12 * 3600;
-/// Longer than any disk takes that can be exported; a size that no disk has must not overflow dates.
-const LONGEST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long a run that will not queue waits for another process of this machine.
+const NO_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Exports that `status` looks at together.
+const CONCURRENT_LOOKS: usize = 16;
 
 /// Whether to watch an export after its submit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,39 +169,49 @@ impl Exporter {
     ) -> Result<ExportOutcome, Error> {
         let this = self.about(&request.image_id);
         let identity = request.identity();
-        let waiting_for_lock = this
-            .journal
-            .lock(&identity, || this.events.emit(EventKind::LockWaiting));
-        let lock = tokio::select! {
-            () = this.cancel.cancelled() => return Ok(ExportOutcome::never_started(request)),
-            lock = waiting_for_lock => lock?,
+        let stopwatch = Stopwatch::start();
+        let begun = this.cloud.now();
+        let (lock, has_waited) = match this.lock(&identity, options).await? {
+            Locked::Held { lock, has_waited } => (lock, has_waited),
+            Locked::Interrupted => return Ok(ExportOutcome::never_started(request)),
+            Locked::TimedOut => return this.while_locked(request),
         };
-        if let Some(mut record) = this
-            .journal
-            .find(&identity)?
-            .filter(|record| record.state.is_live())
-        {
-            if !options.resubmit {
-                drop(lock);
-                return this
-                    .take_up(Found::journal(record), request.scope, options)
-                    .await;
+        let known_record = this.journal.find(&identity)?;
+        let mut given_up = None;
+        if let Some(record) = known_record {
+            // Whoever held the lock has made this very export meanwhile.
+            let is_result =
+                has_waited && record.state == RecordState::Complete && record.ended_after(begun);
+            if is_result && !options.resubmit {
+                return Ok(ExportOutcome::of(&record));
             }
-            record.state = RecordState::Abandoned;
-            this.journal.save(&record)?;
+            if record.state.is_live() {
+                if options.resubmit && record.state == RecordState::Intended {
+                    given_up = Some(record);
+                } else if let Some(running) = this
+                    .still_running(record, Source::Journal, request, options)
+                    .await?
+                {
+                    drop(lock);
+                    return this.finish_or_watch(running, request.scope, options).await;
+                }
+            }
         }
         let report = tokio::select! {
             () = this.cancel.cancelled() => return Ok(ExportOutcome::never_started(request)),
             report = this.look_up(request, known, options, LookUp::BeforeSubmit) => report?,
         };
-        if let Some(claim) =
-            earlier::live_claim(&this.journal, &report)?.filter(|_| !options.resubmit)
+        if let Some(claim) = earlier::live_claim(&this.journal, &report)?
+            .filter(|claim| !options.resubmit || claim.state == RecordState::Submitted)
         {
             this.journal.save(&claim)?;
-            drop(lock);
-            return this
-                .take_up(Found::claim(claim), request.scope, options)
-                .await;
+            if let Some(running) = this
+                .still_running(claim, Source::Claim, request, options)
+                .await?
+            {
+                drop(lock);
+                return this.finish_or_watch(running, request.scope, options).await;
+            }
         }
         this.events.emit(EventKind::Checked {
             findings: report.findings.clone(),
@@ -218,12 +231,20 @@ impl Exporter {
                 return Ok(ExportOutcome::of(&record));
             }
             return this
-                .take_up(Found::bucket(record), request.scope, options)
+                .take_up(Found::new(record, Source::Bucket), request.scope, options)
                 .await;
         }
         let mut record = this.begin(&report, options);
         let timeout = options.timeout.unwrap_or_else(|| default_timeout(&record));
+        let remaining = || timeout.saturating_sub(stopwatch.elapsed());
         let mut claim = Claim::new(options.keep_claim);
+        if report.facts.other_claim_runs() {
+            this.events.warn(
+                "the record in the bucket is of another export of this image under this prefix, which may be \
+                 running; only this machine's journal knows this one",
+            );
+            claim.leave_alone();
+        }
         let submission = Submission {
             cloud: &this.cloud,
             journal: &this.journal,
@@ -231,32 +252,51 @@ impl Exporter {
             cancel: &this.cancel,
             queueing: options.queueing,
             queue_pause: options.poll.is_fixed().then_some(options.poll.base),
-            timeout,
+            timeout: remaining(),
+            if_exists: options.if_exists,
         };
+        if let Some(earlier) = given_up.as_mut() {
+            earlier.state = RecordState::Abandoned;
+            this.journal.save(earlier)?;
+        }
         // On disk before the claim can be seen by others.
         this.journal.save(&record)?;
         record.state = RecordState::Intended;
+        record.submitted_at = Some(this.cloud.now());
         let overwrite = match report.facts.claim {
             Fact::Known(Some(_)) => Overwrite::Allow,
             _ => Overwrite::Forbid,
         };
-        if let Claimed::ByAnother(other) = claim
-            .stake(&this.cloud, &this.events, &record, overwrite)
-            .await
-        {
+        let staked = tokio::select! {
+            () = this.cancel.cancelled() => None,
+            staked = claim.stake(&this.cloud, &this.events, &record, overwrite) => Some(staked),
+        };
+        let other = match staked {
+            Some(Ok(Claimed::Yes)) if !this.cancel.is_cancelled() => None,
+            Some(Ok(Claimed::ByAnother(other))) => Some(*other),
+            Some(Err(unreadable)) => {
+                claim.leave_alone();
+                submission
+                    .close(&mut record, &mut claim, RecordState::Abandoned)
+                    .await;
+                return Err(unreadable);
+            }
+            None | Some(Ok(Claimed::Yes)) => {
+                submission
+                    .close(&mut record, &mut claim, RecordState::Abandoned)
+                    .await;
+                return Ok(ExportOutcome::never_started(request));
+            }
+        };
+        if let Some(other) = other {
             record.state = RecordState::Abandoned;
+            record.submitted_at = None;
             this.journal.save(&record)?;
             this.journal.save(&other)?;
             drop(lock);
             return this
-                .take_up(Found::claim(*other), request.scope, options)
+                .take_up(Found::new(other, Source::Claim), request.scope, options)
                 .await;
-        }
-        if this.cancel.is_cancelled() {
-            submission
-                .close(&mut record, &mut claim, RecordState::Abandoned)
-                .await;
-            return Ok(ExportOutcome::never_started(request));
         }
         let submitted = submission
             .send(&mut record, &mut claim, &request.to_call())
@@ -267,7 +307,7 @@ impl Exporter {
                 Ok(ExportOutcome::of(&record).left_running())
             }
             Submitted::Accepted | Submitted::Lost => {
-                this.watch_to_end(record, timeout, options.poll, &mut claim)
+                this.watch_to_end(record, remaining(), options, &mut claim)
                     .await
             }
             Submitted::Interrupted if record.state == RecordState::Abandoned => {
@@ -332,7 +372,8 @@ impl Exporter {
         Ok(outcome)
     }
 
-    /// The exports that the journal knows, the oldest first, each with what COS shows of it now.
+    /// The exports that the journal knows, the oldest first, each with what COS shows of it now: a HEAD
+    /// for each file.
     ///
     /// # Errors
     /// When the journal cannot be read, or COS does not accept the credentials.
@@ -349,14 +390,15 @@ impl Exporter {
                     .with_hint("`cvm-export status` lists what it knows"));
             }
         }
-        let mut outcomes = Vec::new();
-        for mut record in records {
-            outcomes.push(if record.state.is_live() {
-                self.look_once(&mut record).await?
-            } else {
-                ExportOutcome::of(&record)
-            });
-        }
+        let looks = records.into_iter().map(|mut record| async move {
+            match record.state {
+                RecordState::Complete => self.still_stands(&record).await,
+                _ if record.state.is_live() => self.look_once(&mut record).await,
+                _ => Ok(ExportOutcome::of(&record)),
+            }
+        });
+        let looks = futures_util::stream::iter(looks).buffered(CONCURRENT_LOOKS);
+        let outcomes = looks.try_collect().await?;
         Ok(outcomes)
     }
 
@@ -370,11 +412,21 @@ impl Exporter {
         image_ids: &[ImageId],
     ) -> Result<Vec<Image>, Error> {
         let mut images = Vec::new();
+        let mut known = std::collections::BTreeSet::new();
         let mut call = DescribeImages::custom_images(image_ids);
         loop {
             let page = self.cloud.call(Some(region), &call).await?.value;
             let received = page.image_set.len() as u64;
-            images.extend(page.image_set);
+            let before = images.len();
+            for image in page.image_set {
+                if known.insert(image.image_id.clone()) {
+                    images.push(image);
+                }
+            }
+            // A server that repeats itself would otherwise be listened to for ever.
+            if images.len() == before {
+                return Ok(images);
+            }
             let offset = call.offset.unwrap_or(0) + received;
             let is_complete = page.total_count.is_none_or(|total| offset >= total);
             if received == 0 || is_complete || !image_ids.is_empty() {
@@ -442,147 +494,41 @@ impl Exporter {
         record
     }
 
-    /// Watches a record that was found.
-    async fn take_up(
-        &self,
-        found: Found,
-        scope: DiskScope,
-        options: &ExportOptions,
-    ) -> Result<ExportOutcome, Error> {
-        let Found { record, source, .. } = found;
-        match record.state {
-            RecordState::Complete | RecordState::Failed => return Ok(ExportOutcome::of(&record)),
-            RecordState::Queued | RecordState::Refused | RecordState::Abandoned => {
-                let message = format!("nothing was submitted under `{}`", record.export_id);
-                return Err(Error::new(ErrorKind::Precondition, message)
-                    .with_hint("start it with `cvm-export image`"));
-            }
-            RecordState::Intended | RecordState::Submitted => {}
-        }
-        if record.scope != scope {
-            self.events
-                .warn("the export that is already running takes other disks than asked for now");
-        }
-        self.events.emit(EventKind::Attached {
-            export_id: record.export_id.clone(),
-            source: source.as_str(),
-            reattach: record.reattach(),
+    /// Takes the lock of an export, for as long as this run may wait.
+    async fn lock(&self, identity: &Identity, options: &ExportOptions) -> Result<Locked, Error> {
+        let mut has_waited = false;
+        let locking = self.journal.lock(identity, || {
+            has_waited = true;
+            self.events.emit(EventKind::LockWaiting);
         });
-        if options.waiting == Waiting::Detach {
-            return Ok(ExportOutcome::of(&record).left_running());
-        }
-        let timeout = options.timeout.unwrap_or_else(|| default_timeout(&record));
-        // What was made up for this wait is nobody's record.
-        let is_kept = source != Source::CommandLine;
-        let mut claim = Claim::new(is_kept && options.keep_claim);
-        let this = if is_kept {
-            self.clone()
-        } else {
-            Self {
-                journal: self.journal.muted(),
-                ..self.clone()
-            }
+        let patience = match options.queueing {
+            Queueing::Refuse => NO_PATIENCE,
+            Queueing::Wait => options.timeout.unwrap_or(TIMEOUT_BASE),
         };
-        this.watch_to_end(record, timeout, options.poll, &mut claim)
-            .await
-    }
-
-    async fn watch_to_end(
-        &self,
-        mut record: Record,
-        timeout: Duration,
-        poll: PollPolicy,
-        claim: &mut Claim,
-    ) -> Result<ExportOutcome, Error> {
-        let sign_window = (record.state == RecordState::Intended).then_some(SIGN_WINDOW);
-        let limit = sign_window.map_or(timeout, |window| window.min(timeout));
-        self.events.emit(EventKind::Watching {
-            files: record.files.len(),
-            deadline: self.cloud.now() + limit,
-        });
-        let options = WatchOptions {
-            poll,
-            timeout,
-            sign_window,
-            cancel: self.cancel.clone(),
+        let lock = tokio::select! {
+            () = self.cancel.cancelled() => return Ok(Locked::Interrupted),
+            lock = tokio::time::timeout(patience, locking) => lock,
         };
-        let end = watch(
-            &self.cloud,
-            &self.events,
-            &mut record,
-            &options,
-            async |record| {
-                self.keep(record);
-            },
-        )
-        .await
-        .map_err(|error| {
-            let line = record_line(&record);
-            error.with_hint(format!(
-                "the export goes on; mend the credentials, then run `{line}`"
-            ))
-        })?;
-        match &end {
-            WatchEnd::Complete => finish(&mut record, self.cloud.now()),
-            WatchEnd::Failed(_) => record.state = RecordState::Failed,
-            WatchEnd::TimedOut | WatchEnd::Interrupted | WatchEnd::Unknown => {}
-        }
-        if matches!(end, WatchEnd::Complete | WatchEnd::Failed(_)) {
-            self.keep(&record);
-            claim.update(&self.cloud, &self.events, &record).await;
-        }
-        Ok(ExportOutcome::after_watch(&record, end))
-    }
-
-    /// Makes a changed record durable; the export does not depend on it any more, so a full disk is
-    /// only said.
-    fn keep(&self, record: &Record) {
-        if let Err(error) = self.journal.save(record) {
-            self.events.warn(error.to_string());
+        match lock {
+            Ok(lock) => Ok(Locked::Held {
+                lock: lock?,
+                has_waited,
+            }),
+            Err(_) => Ok(Locked::TimedOut),
         }
     }
 
-    async fn look_once(&self, record: &mut Record) -> Result<ExportOutcome, Error> {
-        let look = Observer::default().look(&self.cloud, record).await?;
-        let mut watched = Watched::new(record.files.len());
-        let (state, _) = watched.step(record, &look);
-        match state {
-            TaskState::Complete => {
-                finish(record, self.cloud.now());
-                self.keep(record);
+    /// What can be said while another process of this machine is at the same export.
+    fn while_locked(&self, request: &ExportRequest) -> Result<ExportOutcome, Error> {
+        match self.journal.find(&request.identity())? {
+            Some(record) if record.state.is_live() => {
+                Ok(ExportOutcome::after_watch(&record, WatchEnd::TimedOut))
             }
-            _ if record.state == RecordState::Intended && watched.has_evidence(record) => {
-                record.state = RecordState::Submitted;
-                self.keep(record);
-            }
-            TaskState::Waiting | TaskState::Failed(_) => {}
-        }
-        Ok(ExportOutcome::of(record))
-    }
-}
-
-impl Found {
-    fn journal(record: Record) -> Self {
-        Self {
-            record,
-            source: Source::Journal,
-            names_image: true,
-        }
-    }
-
-    fn claim(record: Record) -> Self {
-        Self {
-            record,
-            source: Source::Claim,
-            names_image: true,
-        }
-    }
-
-    fn bucket(record: Record) -> Self {
-        Self {
-            record,
-            source: Source::Bucket,
-            names_image: true,
+            _ => Err(Error::new(
+                ErrorKind::Quota,
+                "another process of this machine is about to submit the same export; this one started nothing",
+            )
+            .with_hint("`cvm-export status` shows how far it is")),
         }
     }
 }
@@ -594,8 +540,11 @@ enum LookUp {
     CheckOnly,
 }
 
-fn record_line(record: &Record) -> String {
-    record.reattach().join(" ")
+/// What waiting for the lock of an export brought.
+enum Locked {
+    Held { lock: Lock, has_waited: bool },
+    Interrupted,
+    TimedOut,
 }
 
 fn interrupted() -> Error {
@@ -603,18 +552,6 @@ fn interrupted() -> Error {
         ErrorKind::Interrupted,
         "interrupted before the submit; nothing was started",
     )
-}
-
-/// 3 hours and 12 hours for each TB of disk.
-fn default_timeout(record: &Record) -> Duration {
-    let sizes = record.files.iter().filter_map(|file| file.size_gib);
-    let gib = sizes.fold(0, u64::saturating_add);
-    let bytes = u128::from(gib) << 30;
-    let seconds = bytes * u128::from(TIMEOUT_SECONDS_PER_TB) / 1_000_000_000_000;
-    let added = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));
-    TIMEOUT_BASE
-        .saturating_add(added)
-        .min(LONGEST_DEFAULT_TIMEOUT)
 }
 
 #[cfg(test)]

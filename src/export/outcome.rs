@@ -136,6 +136,13 @@ impl ExportOutcome {
         }
     }
 
+    /// Notes that a file of a complete export is not there any more.
+    pub(crate) fn set_gone(&mut self, reason: String) {
+        self.state = OutcomeState::Failed;
+        self.reattach.clear();
+        self.reason.get_or_insert(reason);
+    }
+
     /// The outcome of a run that left at once instead of watching.
     #[must_use]
     pub(crate) fn left_running(self) -> Self {
@@ -163,6 +170,7 @@ impl ExportOutcome {
                 state: OutcomeState::Running,
                 ..outcome
             },
+            WatchEnd::Started => outcome.left_running(),
             WatchEnd::Interrupted => Self {
                 interrupted: true,
                 ..outcome

@@ -141,6 +141,11 @@ pub struct RecordFile {
 }
 
 impl RecordFile {
+    /// Every key under which it may appear.
+    pub(crate) fn watched_keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.names.iter().map(|name| &name.key)
+    }
+
     /// The key that the file has, or the most trusted of those that it may get.
     #[must_use]
     pub fn key(&self) -> Option<&ObjectKey> {
@@ -266,7 +271,17 @@ impl Record {
         if schema.schema != SCHEMA {
             return Err(RecordError::UnknownSchema(schema.schema));
         }
-        serde_json::from_slice(text).map_err(RecordError::Malformed)
+        let mut value: serde_json::Value =
+            serde_json::from_slice(text).map_err(RecordError::Malformed)?;
+        strip(&mut value);
+        serde_json::from_value(value).map_err(RecordError::Malformed)
+    }
+
+    /// Whether its id is one that this export can have; a record from a bucket may say anything.
+    #[must_use]
+    pub(crate) fn names_itself(&self) -> bool {
+        let start = format!("exp-{}", &self.identity().hash()[..8]);
+        self.export_id.as_str().starts_with(&start)
     }
 
     /// The record as indented JSON with a final line break, for files that people may open.
@@ -276,6 +291,12 @@ impl Record {
             .expect("a record holds only strings, numbers and lists, which JSON can show");
         text.push(b'\n');
         text
+    }
+
+    /// Whether its last file was written after `time`, which is compared in whole seconds.
+    pub(crate) fn ended_after(&self, time: DateTime<Utc>) -> bool {
+        self.completed_at
+            .is_some_and(|end| end >= time - chrono::Duration::seconds(2))
     }
 
     /// What makes this export the same as another one.
@@ -441,6 +462,16 @@ pub(crate) fn finish(record: &mut Record, now: DateTime<Utc>) {
         .filter_map(|object| object.last_modified)
         .max()
         .or(Some(now));
+}
+
+/// Strips every text of a record: one from a bucket may have been written by anybody.
+fn strip(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => *text = CloudText::new(text).to_string(),
+        serde_json::Value::Array(values) => values.iter_mut().for_each(strip),
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(strip),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+    }
 }
 
 /// Names a new export: eight digits of its identity, so that records of the same export are found by

@@ -11,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Stopwatch;
 use crate::cloud::Cloud;
 use crate::cloud::actions::cvm::ExportImages;
-use crate::cloud::api::{Answer, ApiError};
+use crate::cloud::api::{Answer, ApiError, ApiErrorKind};
 use crate::error::{Error, ErrorKind};
 use crate::event::{EventKind, Events};
 use crate::export::claim::Claim;
 use crate::export::journal::Journal;
-use crate::export::record::{Baseline, Record, RecordState};
+use crate::export::preflight::IfExists;
+use crate::export::record::{Baseline, Record, RecordFile, RecordState};
 use crate::export::refusals::{Later, Refusal};
 use crate::model::{CloudText, ObjectKey};
 
@@ -25,6 +26,14 @@ const GRACE_AFTER_SIGNAL: Duration = Duration::from_secs(10);
 /// Pauses while the cloud says "later": exports run for minutes to hours.
 const FIRST_QUEUE_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_QUEUE_PAUSE: Duration = Duration::from_secs(120);
+
+/// Pauses while the account is asked too often, which counts by the second, or the network is away.
+const FIRST_SHORT_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_SHORT_PAUSE: Duration = Duration::from_secs(5);
+/// Attempts in all while the account is asked too often: about half a minute.
+const SHORT_ATTEMPTS: u32 = 10;
+/// Attempts in all while no connection is made.
+const UNSENT_ATTEMPTS: u32 = 4;
 
 /// Whether to wait while the cloud says "later".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +67,19 @@ pub(crate) struct Submission<'a> {
     pub(crate) queue_pause: Option<Duration>,
     /// How long to go on trying.
     pub(crate) timeout: Duration,
+    /// What to do about files that come under the export's names meanwhile.
+    pub(crate) if_exists: IfExists,
+}
+
+/// Why a submit that started nothing is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// Other exports must finish first.
+    WhenOthersFinish,
+    /// The account is asked too often, by the second.
+    SoonThrottled,
+    /// No connection was made.
+    SoonUnsent,
 }
 
 impl Submission<'_> {
@@ -69,8 +91,12 @@ impl Submission<'_> {
         call: &ExportImages,
     ) -> Result<Submitted, Error> {
         let stopwatch = Stopwatch::start();
-        let mut pause = self.queue_pause.unwrap_or(FIRST_QUEUE_PAUSE);
-        loop {
+        let mut queue_pause = self.queue_pause.unwrap_or(FIRST_QUEUE_PAUSE);
+        for attempt in 1_u32.. {
+            if self.cancel.is_cancelled() {
+                self.close(record, claim, RecordState::Abandoned).await;
+                return Ok(Submitted::Interrupted);
+            }
             record.state = RecordState::Intended;
             record.submitted_at = Some(self.cloud.now());
             self.journal.save(record)?;
@@ -91,28 +117,49 @@ impl Submission<'_> {
                 return Ok(Submitted::Lost);
             }
             let remaining = self.timeout.saturating_sub(stopwatch.elapsed());
-            let must_wait = is_later(&error) && self.queueing == Queueing::Wait;
-            if !must_wait || remaining.is_zero() {
+            let again = self.again(&error, attempt).filter(|_| !remaining.is_zero());
+            let Some(again) = again else {
                 return Err(self.refused(record, claim, error).await);
-            }
+            };
+            let pause = match again {
+                Again::WhenOthersFinish => queue_pause,
+                Again::SoonThrottled | Again::SoonUnsent => FIRST_SHORT_PAUSE
+                    .saturating_mul(1 << attempt.min(4))
+                    .min(LONGEST_SHORT_PAUSE),
+            };
+            // Nothing is on its way now, and a run that is killed in the pause leaves that behind.
             record.state = RecordState::Queued;
             record.submitted_at = None;
             self.journal.save(record)?;
-            let code = error.code().unwrap_or_default().to_owned();
+            let code = error.code().unwrap_or("no connection").to_owned();
             let delay = pause.min(remaining);
             self.events.emit(EventKind::Queued { code, delay });
             tokio::select! {
-                () = self.cancel.cancelled() => {
-                    self.close(record, claim, RecordState::Abandoned).await;
-                    return Ok(Submitted::Interrupted);
-                }
+                () = self.cancel.cancelled() => continue,
                 () = tokio::time::sleep(delay) => {}
             }
-            pause = self
-                .queue_pause
-                .unwrap_or((pause * 2).min(LONGEST_QUEUE_PAUSE));
-            self.renew_baseline(record).await;
+            if again == Again::WhenOthersFinish {
+                queue_pause = self
+                    .queue_pause
+                    .unwrap_or((queue_pause * 2).min(LONGEST_QUEUE_PAUSE));
+                if let Err(collision) = self.renew_baseline(record).await {
+                    self.close(record, claim, RecordState::Abandoned).await;
+                    return Err(collision);
+                }
+            }
         }
+        unreachable!("the number of attempts ends with the timeout")
+    }
+
+    /// Whether a submit that certainly started nothing may be sent again.
+    fn again(&self, error: &ApiError, attempt: u32) -> Option<Again> {
+        if error.kind() == ApiErrorKind::Throttled {
+            return (attempt < SHORT_ATTEMPTS).then_some(Again::SoonThrottled);
+        }
+        if error.code().is_none() {
+            return (attempt < UNSENT_ATTEMPTS).then_some(Again::SoonUnsent);
+        }
+        (is_later(error) && self.queueing == Queueing::Wait).then_some(Again::WhenOthersFinish)
     }
 
     /// Sends the call; `None` when a signal came and the answer did not follow within the grace.
@@ -188,18 +235,57 @@ impl Submission<'_> {
     }
 
     /// Looks again at what stands under the watched names: a queue lasts for hours, and another
-    /// export may have finished meanwhile.
-    async fn renew_baseline(&self, record: &mut Record) {
+    /// export may have finished or begun meanwhile.
+    ///
+    /// # Errors
+    /// When something new stands or grows there that must not be replaced.
+    async fn renew_baseline(&self, record: &mut Record) -> Result<(), Error> {
         let (bucket, region) = (record.bucket.clone(), record.region.clone());
-        let names = record.files.iter_mut().flat_map(|file| &mut file.names);
         let cos = self.cloud.cos();
-        let looks = names.map(|name| async {
-            name.baseline = match cos.head_object(&bucket, &region, &name.key).await {
+        let keys: Vec<ObjectKey> = record
+            .files
+            .iter()
+            .flat_map(RecordFile::watched_keys)
+            .cloned()
+            .collect();
+        let prefix = record
+            .prefix
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string);
+        let heads = keys
+            .iter()
+            .map(|key| cos.head_object(&bucket, &region, key));
+        let (heads, uploads) = tokio::join!(
+            futures_util::future::join_all(heads),
+            cos.list_uploads(&bucket, &region, &prefix),
+        );
+        let mut new = Vec::new();
+        let names = record.files.iter_mut().flat_map(|file| &mut file.names);
+        for (name, head) in names.zip(heads) {
+            let seen = match head {
                 Ok(object) => Baseline::of(object.as_ref()),
-                Err(_) => Baseline::Unseen,
+                // What was seen before is still the best that is known.
+                Err(_) => continue,
             };
-        });
-        futures_util::future::join_all(looks).await;
+            if matches!(seen, Baseline::Present { .. }) && seen != name.baseline {
+                new.push(name.key.clone());
+            }
+            name.baseline = seen;
+        }
+        for upload in uploads.into_iter().flat_map(|list| list.uploads) {
+            if keys.contains(&upload.key) && !record.earlier_uploads.contains(&upload.upload_id) {
+                new.push(upload.key);
+                record.earlier_uploads.push(upload.upload_id);
+            }
+        }
+        match new.first() {
+            Some(key) if self.if_exists != IfExists::Overwrite => Err(Error::new(
+                ErrorKind::Precondition,
+                format!("`{key}` has come into the bucket while this run waited its turn; nothing was submitted"),
+            )
+            .with_hint("choose another `--prefix`, or replace it with `--if-exists overwrite`")),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The pure helpers of the door.
 
 use super::*;
+use crate::export::record::finish;
 use crate::export::samples::{self, at, object};
 
 #[test]

@@ -181,7 +181,10 @@ impl Watched {
         news.extend(self.note_forbidden(look).map(News::Warning));
         let state = match failure {
             Some(reason) => TaskState::Failed(reason),
-            None if record.files.iter().all(|file| file.object.is_some()) => TaskState::Complete,
+            // An export of which no file is known can never be seen to be complete.
+            None if !record.files.is_empty() && record.files.iter().all(is_there) => {
+                TaskState::Complete
+            }
             None => TaskState::Waiting,
         };
         (state, news)
@@ -266,6 +269,10 @@ impl WatchedFile {
     }
 }
 
+fn is_there(file: &RecordFile) -> bool {
+    file.object.is_some()
+}
+
 /// Whether HEAD answered for every name of `file`, so that the absence of a new object is known.
 fn is_surely_missing(file: &RecordFile, look: &Look) -> bool {
     file.names.iter().all(|name| {
@@ -297,15 +304,20 @@ fn is_new(baseline: &Baseline, object: &ObjectMeta, submitted_at: DateTime<Utc>)
             last_modified,
             version_id,
         } => {
+            // What one answer tells and the other does not is no difference.
             object.etag != *etag
-                || object.last_modified != *last_modified
-                || object.version_id != *version_id
+                || differ(object.last_modified.as_ref(), last_modified.as_ref())
+                || differ(object.version_id.as_ref(), version_id.as_ref())
         }
         // `Last-Modified` has whole seconds, and ours is the server's clock to within one.
         Baseline::Unseen => object
             .last_modified
             .is_some_and(|written| written >= submitted_at - chrono::Duration::seconds(2)),
     }
+}
+
+fn differ<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one != other)
 }
 
 /// A raw file is as large as its disk, by all that is known; the rule is not documented.
@@ -328,6 +340,8 @@ pub(crate) struct WatchOptions {
     pub timeout: Duration,
     /// For an export of which nobody knows whether it was started: how long to look for a sign.
     pub sign_window: Option<Duration>,
+    /// Whether the watch ends with the first sign that the export was started.
+    pub only_for_a_sign: bool,
     /// Ends the watch; the export goes on.
     pub cancel: CancellationToken,
 }
@@ -345,6 +359,8 @@ pub enum WatchEnd {
     Interrupted,
     /// Nothing of the export showed: nobody knows whether it was started.
     Unknown,
+    /// The export was started, which was all that this watch was to find out.
+    Started,
 }
 
 /// Watches `record` to its end. `keep` makes a changed record durable.
@@ -364,6 +380,16 @@ pub(crate) async fn watch(
     let mut speed = Speed::default();
     let mut trouble = Trouble::default();
     let mut has_sign = options.sign_window.is_none();
+    if record.files.is_empty() {
+        events.warn(
+            "the names of the files are not known, so nothing can be watched; look into the bucket",
+        );
+        return Ok(if has_sign {
+            WatchEnd::TimedOut
+        } else {
+            WatchEnd::Unknown
+        });
+    }
     for look_number in 0.. {
         let limit = match options.sign_window {
             Some(window) if !has_sign => window.min(options.timeout),
@@ -423,6 +449,9 @@ pub(crate) async fn watch(
             match state {
                 TaskState::Complete => return Ok(WatchEnd::Complete),
                 TaskState::Failed(reason) => return Ok(WatchEnd::Failed(reason)),
+                TaskState::Waiting if has_sign && options.only_for_a_sign => {
+                    return Ok(WatchEnd::Started);
+                }
                 TaskState::Waiting => {}
             }
         }

@@ -64,6 +64,30 @@ fn completions_and_manual_pages_are_written() {
 }
 
 #[test]
+fn bash_completes_flags_and_values_of_commands() {
+    let env = TestEnv::new();
+    let script = env.run(&["completions", "bash"]).ends_with(0).stdout;
+    let complete = |line: &str| {
+        let words: Vec<String> = line.split(' ').map(|word| format!("'{word}'")).collect();
+        let ask = format!(
+            "{script}\nCOMP_WORDS=({}); COMP_CWORD={}; _cvm__export cvm-export '{}' '{}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            words.join(" "),
+            words.len() - 1,
+            line.rsplit(' ').next().unwrap_or_default(),
+            line.rsplit(' ').nth(1).unwrap_or_default(),
+        );
+        let run = std::process::Command::new("bash")
+            .args(["-c", &ask])
+            .output()
+            .expect("bash");
+        String::from_utf8(run.stdout).expect("text")
+    };
+    assert!(complete("cvm-export im").contains("images"));
+    assert_eq!(complete("cvm-export image --for"), "--format\n");
+    assert!(complete("cvm-export image --if-exists ").contains("overwrite"));
+}
+
+#[test]
 fn check_shows_every_finding_and_submits_nothing() {
     let env = TestEnv::new();
     let run = env.line(&format!("check {LINUX}")).ends_with(0);

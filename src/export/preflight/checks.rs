@@ -367,7 +367,7 @@ fn feature(facts: &Facts) -> Judgement {
             Some(refusal) if refusal.check == CheckName::Feature => {
                 fail(format!("{} ({code})", refusal.meaning), refusal.remedy)
             }
-            _ => pass("the cloud refuses a dry run for another reason"),
+            _ => pass("the cloud's dry run finds fault with something else"),
         },
         _ => unknown(
             "no call tells whether the account may export images",
@@ -411,7 +411,8 @@ fn name_collision(facts: &Facts, if_exists: IfExists) -> Judgement {
         .filter(|upload| watched.contains(&upload.key))
         .map(|upload| format!("`{}` (being uploaded)", upload.key))
         .collect();
-    if !standing.is_empty() || !growing.is_empty() {
+    let is_growing = !growing.is_empty();
+    if !standing.is_empty() || is_growing {
         let evidence = format!(
             "the bucket already holds {}",
             [standing, growing].concat().join(", ")
@@ -424,6 +425,11 @@ fn name_collision(facts: &Facts, if_exists: IfExists) -> Judgement {
                 matches!(claim.state, RecordState::Submitted | RecordState::Complete)
             });
         return match if_exists {
+            IfExists::Overwrite | IfExists::Fail if is_growing => fail(
+                evidence,
+                "choose another `--prefix`; it may be an export that runs: wait for it with `cvm-export wait --bucket BUCKET KEY`, or \
+                 take it with `--if-exists skip`; an upload that nobody finishes is aborted in the console",
+            ),
             IfExists::Overwrite => warn(
                 evidence,
                 "the export replaces it, as `--if-exists overwrite` says",
@@ -453,6 +459,15 @@ fn name_collision(facts: &Facts, if_exists: IfExists) -> Judgement {
             reason,
             "allow `name/cos:HeadObject` and `name/cos:GetBucket`, or a file of the same name may be replaced unseen",
         ),
+        (false, None) if matches!(facts.claim, Fact::NotPermitted(_) | Fact::NoAnswer(_)) => {
+            unknown(
+                format!(
+                    "the record of an earlier run could not be read ({})",
+                    facts.claim.why_unknown().unwrap_or_default()
+                ),
+                "allow `name/cos:GetObject`, or an export that another machine has started may be missed",
+            )
+        }
         (false, None) => pass(match facts.uploads.why_unknown() {
             None => "no object and no upload of the expected names".to_owned(),
             Some(reason) => format!(
@@ -467,7 +482,7 @@ fn quota(facts: &Facts) -> Judgement {
         0 => pass("no running export is known on this machine"),
         running => warn(
             format!(
-                "{running} exports are running as far as this machine knows; the account's limit is not published"
+                "exports that run as far as this machine knows: {running}; the account's limit is not published"
             ),
             "the submit waits when the limit is reached; `--no-queue` does not wait",
         ),

@@ -99,6 +99,17 @@ pub struct Facts {
     pub running_exports: usize,
 }
 
+impl Facts {
+    /// Whether the record in the bucket is of another export under the same name, such as one in another
+    /// format, that may be running.
+    pub(crate) fn other_claim_runs(&self) -> bool {
+        let claim = self.claim.known().and_then(Option::as_ref);
+        claim.is_some_and(|claim| {
+            claim.state.is_live() && claim.identity() != self.request.identity()
+        })
+    }
+}
+
 /// A policy that is attached to the role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttachedPolicy {
@@ -250,7 +261,12 @@ pub async fn fetch_image(
 ) -> Result<Fact<Option<Image>>, Error> {
     let call = DescribeImages::by_id(image_id.clone());
     match cloud.call(Some(region), &call).await {
-        Ok(answer) => Ok(Fact::Known(answer.value.image_set.into_iter().next())),
+        Ok(answer) => {
+            let mut images = answer.value.image_set.into_iter();
+            Ok(Fact::Known(
+                images.find(|image| image.image_id == *image_id.as_str()),
+            ))
+        }
         Err(error) if error.code() == Some("InvalidImageId.NotFound") => Ok(Fact::Known(None)),
         Err(error) => api_fact(Err(error)),
     }

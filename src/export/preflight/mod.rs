@@ -121,7 +121,7 @@ impl PreflightReport {
     #[must_use]
     pub fn claim(&self) -> Option<&Record> {
         let claim = self.facts.claim.known()?.as_ref()?;
-        (claim.identity() == self.facts.request.identity()).then_some(claim)
+        (claim.identity() == self.facts.request.identity() && claim.names_itself()).then_some(claim)
     }
 }
 

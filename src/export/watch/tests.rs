@@ -161,7 +161,12 @@ fn only_what_changed_since_the_baseline_is_this_exports() {
             true,
         ),
         ("written later", stood.clone(), written(1001), true),
-        ("no date any more", stood, undated.clone(), true),
+        (
+            "no date any more, which is no difference",
+            stood,
+            undated.clone(),
+            false,
+        ),
         (
             "the same version",
             Baseline::of(Some(&versioned)),
@@ -169,10 +174,10 @@ fn only_what_changed_since_the_baseline_is_this_exports() {
             false,
         ),
         (
-            "a first version",
+            "a version where none was told before, which is no difference",
             Baseline::of(Some(&old)),
             versioned.clone(),
-            true,
+            false,
         ),
         (
             "a new version",

@@ -285,7 +285,7 @@ fn a_refusal_is_understood_however_it_is_written() {
     let answers = bodies.iter().map(|(_, body)| whole.with_body(body.clone()));
     for ((way, _), (_, answer)) in bodies.iter().zip(each(answers.collect(), None, call)) {
         let error = answer.expect_err("a refusal");
-        assert_eq!(error.kind(), CosErrorKind::Refused, "{way}");
+        assert_eq!(error.kind(), CosErrorKind::Changed, "{way}");
         assert_eq!(error.code(), Some("PreconditionFailed"), "{way}");
         assert_eq!(
             error.request_id(),
@@ -304,7 +304,7 @@ fn a_refusal_is_understood_however_it_is_written() {
         "busy",
     ] {
         let error = read(whole.with_body(body), call).expect_err("a refusal");
-        assert_eq!(error.kind(), CosErrorKind::Refused, "{body}");
+        assert_eq!(error.kind(), CosErrorKind::Changed, "{body}");
         assert_eq!(error.code(), None, "{body}");
     }
 }

@@ -233,18 +233,18 @@ fn the_feature_is_judged_by_the_clouds_answer_to_a_dry_run() {
                 ],
             ),
             (
-                "for another reason",
+                "something else",
                 |facts| {
                     facts.dry_run = refused("InvalidParameterValue.BucketNotFound");
                 },
                 Pass,
-                &["another reason"],
+                &["something else"],
             ),
             (
                 "for a new reason",
                 |facts| facts.dry_run = refused("Moon.Full"),
                 Pass,
-                &["another reason"],
+                &["something else"],
             ),
         ],
     );
@@ -320,7 +320,10 @@ fn running_exports_are_warned_of_with_their_number() {
                 "one",
                 |facts| facts.running_exports = 1,
                 Warn,
-                &["1 exports are running", "--no-queue"],
+                &[
+                    "exports that run as far as this machine knows: 1",
+                    "--no-queue",
+                ],
             ),
         ],
     );
