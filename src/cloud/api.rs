@@ -7,6 +7,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Serialize;
@@ -62,7 +63,7 @@ pub struct ApiError {
     replay: Replay,
     problem: Problem,
     request_id: Option<String>,
-    blames_the_clock: bool,
+    blamed_clock: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug)]
@@ -173,7 +174,7 @@ impl ApiError {
             replay: Replay::NeverOnceSent,
             problem,
             request_id,
-            blames_the_clock: false,
+            blamed_clock: None,
         }
     }
 }
@@ -203,7 +204,9 @@ impl Attempt for ApiError {
             Problem::Gateway { status, .. } if status.is_redirection() => Again::No,
             Problem::Gateway { .. } | Problem::Unreadable { .. } => when_safe(Again::Later),
             Problem::Refused { code, .. } => match code.as_str() {
-                "AuthFailure.SignatureExpire" if self.blames_the_clock => Again::SignedAnew,
+                "AuthFailure.SignatureExpire" => {
+                    self.blamed_clock.map_or(Again::No, Again::SignedAnew)
+                }
                 "AuthFailure.TokenFailure" => Again::WithNewCredentials,
                 code if is_of(code, "RequestLimitExceeded") => when_safe(Again::Throttled(None)),
                 code if RETRIED_READS.iter().any(|family| is_of(code, family)) => {
@@ -367,7 +370,9 @@ impl ApiClient {
             .expect("a request holds only strings, numbers and lists, which JSON can show");
         let body = Bytes::from(body);
         self.http
-            .repeat(A::NAME, || self.attempt::<A>(region, body.clone()))
+            .repeat(A::NAME, |signed_at| {
+                self.attempt::<A>(region, body.clone(), signed_at)
+            })
             .await
     }
 
@@ -375,14 +380,14 @@ impl ApiClient {
         &self,
         region: Option<&Region>,
         body: Bytes,
+        signed_at: DateTime<Utc>,
     ) -> Result<Answer<A::Response>, ApiError> {
-        let signed_at = self.http.now();
-        let failed = |problem, request_id, blames_the_clock| ApiError {
+        let failed = |problem, request_id, blamed_clock| ApiError {
             action: A::NAME,
             replay: A::REPLAY,
             problem,
             request_id,
-            blames_the_clock,
+            blamed_clock,
         };
         let response = match self.request::<A>(region, body, signed_at.into()) {
             Ok(request) => self.http.send(request).await,
@@ -390,10 +395,10 @@ impl ApiClient {
         };
         let response = response.map_err(|error| {
             let request_id = error.request_id().map(str::to_owned);
-            failed(Problem::Request(error), request_id, false)
+            failed(Problem::Request(error), request_id, None)
         })?;
         read_envelope(&response).map_err(|(problem, request_id)| {
-            failed(problem, request_id, response.blames_the_clock(signed_at))
+            failed(problem, request_id, response.blamed_clock(signed_at))
         })
     }
 
@@ -560,7 +565,7 @@ mod tests {
             replay,
             problem,
             request_id: Some("r-1".to_owned()),
-            blames_the_clock: true,
+            blamed_clock: Some(DateTime::UNIX_EPOCH),
         }
     }
 
@@ -609,7 +614,7 @@ mod tests {
         // A refusal for the clock is answered at once; pauses are the caller's, who keeps a record.
         assert_eq!(
             refused(never, "AuthFailure.SignatureExpire").again(),
-            Again::SignedAnew
+            Again::SignedAnew(DateTime::UNIX_EPOCH)
         );
         let throttled = "RequestLimitExceeded.UinLimitExceeded";
         assert_eq!(refused(never, throttled).again(), Again::No);

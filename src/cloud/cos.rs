@@ -320,27 +320,19 @@ impl CosClient {
     ) -> Result<T, CosError> {
         let read = &read;
         self.http
-            .repeat(call.operation, || async move {
-                let signed_at = self.http.now();
+            .repeat(call.operation, |signed_at| async move {
                 let response = match self.request(call, signed_at.into()) {
                     Ok(request) => self.http.send(request).await,
                     Err(error) => Err(error),
                 };
                 let response =
                     response.map_err(|error| CosError::without_answer(call.operation, error))?;
-                if response.status == StatusCode::OK {
+                let read = if response.status == StatusCode::OK {
                     read(&response)
-                        .map_err(|problem| CosError::of(call.operation, problem, &response, false))
                 } else {
-                    let blames_the_clock = response.blames_the_clock(signed_at);
-                    let problem = Problem::of(&response);
-                    Err(CosError::of(
-                        call.operation,
-                        problem,
-                        &response,
-                        blames_the_clock,
-                    ))
-                }
+                    Err(Problem::of(&response, signed_at))
+                };
+                read.map_err(|problem| CosError::of(call.operation, problem, &response))
             })
             .await
     }

@@ -12,8 +12,8 @@
 //! Whoever sends a call that must not be doubled makes its own pauses, between which its record says
 //! that nothing is on its way.
 //!
-//! The caller signs inside each attempt, with the time that [`HttpClient::now`] gives it: this
-//! machine's clock corrected by the `Date` of the last answer.
+//! The caller signs inside each attempt, with the time that [`HttpClient::repeat`] gives it: this
+//! machine's clock corrected by the `Date` of the last answer, or that of the refusal itself.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -82,8 +82,9 @@ impl RetryPolicy {
 pub(crate) enum Again {
     /// It would end the same way, or could do harm.
     No,
-    /// The signature's time was refused: once more at once, with the clock corrected.
-    SignedAnew,
+    /// The signature's time was refused: once more at once, signed with the time that the refusal
+    /// tells. Other answers may correct the common clock meanwhile, by another server's.
+    SignedAnew(DateTime<Utc>),
     /// The session token is over: once more at once, if there are newer credentials.
     WithNewCredentials,
     /// After a pause.
@@ -250,11 +251,11 @@ impl Response {
         CloudText::excerpt(String::from_utf8_lossy(&self.body).trim(), 120)
     }
 
-    /// Whether a refusal can be explained by the time of signing: the server's clock is far from the
-    /// one that was signed with. Calls that run at once may all meet this, each for itself.
-    pub(crate) fn blames_the_clock(&self, signed_at: DateTime<Utc>) -> bool {
+    /// The server's time, where a refusal can be explained by it: it is far from the one that was
+    /// signed with. Calls that run at once may all meet this, each for itself.
+    pub(crate) fn blamed_clock(&self, signed_at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.date()
-            .is_some_and(|date| (date - signed_at).abs() > CLOCK_TOLERANCE)
+            .filter(|date| (*date - signed_at).abs() > CLOCK_TOLERANCE)
     }
 }
 
@@ -380,24 +381,28 @@ impl HttpClient {
         clock::now() + chrono::Duration::milliseconds(offset)
     }
 
-    /// Repeats `attempt` by what its failures prove. `call` names it for people.
+    /// Repeats `attempt`, which signs with the time that it is given, by what its failures prove.
+    /// `call` names it for people.
     pub(crate) async fn repeat<T, E: Attempt + 'static, F: Future<Output = Result<T, E>>>(
         &self,
         call: &str,
-        mut attempt: impl FnMut() -> F,
+        mut attempt: impl FnMut(DateTime<Utc>) -> F,
     ) -> Result<T, E> {
         let policy = &self.settings.retry;
         let mut has_signed_anew = false;
         let mut has_renewed = false;
+        let mut refusing_clock = None;
         for number in 1.. {
-            let error = match attempt().await {
+            let signed_at = refusing_clock.take().unwrap_or_else(|| self.now());
+            let error = match attempt(signed_at).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
             let usual_pause = policy.pause(number, fastrand::f64());
             let delay = match error.again() {
-                Again::SignedAnew if !has_signed_anew => {
+                Again::SignedAnew(time) if !has_signed_anew => {
                     has_signed_anew = true;
+                    refusing_clock = Some(time);
                     Duration::ZERO
                 }
                 Again::WithNewCredentials if !has_renewed && self.renew_credentials() => {
@@ -409,7 +414,7 @@ impl HttpClient {
                     asked.map_or(usual_pause, |asked| asked.min(LONGEST_RETRY_AFTER))
                 }
                 Again::No
-                | Again::SignedAnew
+                | Again::SignedAnew(_)
                 | Again::WithNewCredentials
                 | Again::Later
                 | Again::Throttled(_) => {
@@ -595,8 +600,7 @@ mod tests {
             headers,
             body: Bytes::new(),
         };
-        assert!(!response.blames_the_clock(date + chrono::Duration::seconds(60)));
-        assert!(response.blames_the_clock(date + chrono::Duration::seconds(61)));
-        assert!(response.blames_the_clock(date - chrono::Duration::seconds(61)));
+        let blamed = |seconds| response.blamed_clock(date + chrono::Duration::seconds(seconds));
+        assert_eq!([60, 61, -61].map(blamed), [None, Some(date), Some(date)]);
     }
 }

@@ -243,7 +243,7 @@ impl Fetcher {
             }
             failures += 1;
             let delay = match error.again() {
-                Again::SignedAnew if !has_signed_anew => {
+                Again::SignedAnew(_) if !has_signed_anew => {
                     has_signed_anew = true;
                     Duration::ZERO
                 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::Deserialize;
 
@@ -16,7 +17,6 @@ pub struct CosError {
     operation: &'static str,
     problem: Problem,
     request_id: Option<String>,
-    blames_the_clock: bool,
 }
 
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(super) enum Problem {
         code: Option<CloudText>,
         message: CloudText,
         retry_after: Option<Duration>,
+        /// The server's time, where it explains the refusal.
+        blamed_clock: Option<DateTime<Utc>>,
     },
     /// The body is no XML of the expected form.
     Unreadable(quick_xml::DeError),
@@ -52,8 +54,8 @@ struct ErrorBody {
 }
 
 impl Problem {
-    /// Reads an answer that is no success.
-    pub(super) fn of(response: &Response) -> Self {
+    /// Reads an answer that is no success to a request that was signed at `signed_at`.
+    pub(super) fn of(response: &Response, signed_at: DateTime<Utc>) -> Self {
         let text = String::from_utf8_lossy(&response.body);
         let (code, message) = match quick_xml::de::from_str::<ErrorBody>(&text) {
             Ok(body) => (Some(body.code), body.message),
@@ -74,6 +76,7 @@ impl Problem {
             code,
             message,
             retry_after: response.retry_after(),
+            blamed_clock: response.blamed_clock(signed_at),
         }
     }
 }
@@ -115,22 +118,15 @@ impl CosError {
             operation,
             problem: Problem::Request(error),
             request_id,
-            blames_the_clock: false,
         }
     }
 
-    pub(super) fn of(
-        operation: &'static str,
-        problem: Problem,
-        response: &Response,
-        blames_the_clock: bool,
-    ) -> Self {
+    pub(super) fn of(operation: &'static str, problem: Problem, response: &Response) -> Self {
         let request_id = response.header("x-cos-request-id");
         Self {
             operation,
             problem,
             request_id,
-            blames_the_clock,
         }
     }
 
@@ -182,7 +178,7 @@ impl CosError {
 impl Attempt for CosError {
     /// Every call of this client may be repeated: it looks, or writes the same once more.
     fn again(&self) -> Again {
-        let (status, code, retry_after) = match &self.problem {
+        let (status, code, retry_after, blamed_clock) = match &self.problem {
             Problem::Request(error) => return error.again(),
             Problem::Unreadable(_) | Problem::Lacking(_) | Problem::WrongRange(_) => {
                 return Again::Later;
@@ -192,11 +188,14 @@ impl Attempt for CosError {
                 status,
                 code,
                 retry_after,
+                blamed_clock,
                 ..
-            } => (status, code, retry_after),
+            } => (status, code, retry_after, blamed_clock),
         };
+        if let (StatusCode::FORBIDDEN, Some(time)) = (*status, blamed_clock) {
+            return Again::SignedAnew(*time);
+        }
         match (status.as_u16(), code.as_ref().map(CloudText::as_str)) {
-            (403, _) if self.blames_the_clock => Again::SignedAnew,
             (_, Some("ExpiredToken")) => Again::WithNewCredentials,
             (429, _) | (_, Some("SlowDown")) => Again::Throttled(*retry_after),
             (408, _) | (_, Some("RequestTimeout")) => Again::Later,
@@ -342,25 +341,20 @@ mod tests {
 
     use super::*;
 
-    fn answered(status: u16, body: &str, blames_the_clock: bool) -> CosError {
+    fn answered(status: u16, body: &str) -> CosError {
         let response = Response {
             status: StatusCode::from_u16(status).expect("status"),
             headers: HeaderMap::new(),
             body: Bytes::copy_from_slice(body.as_bytes()),
         };
-        CosError::of(
-            "HEAD Object",
-            Problem::of(&response),
-            &response,
-            blames_the_clock,
-        )
+        let problem = Problem::of(&response, DateTime::UNIX_EPOCH);
+        CosError::of("HEAD Object", problem, &response)
     }
 
     fn coded(status: u16, code: &str) -> CosError {
         answered(
             status,
             &format!("<Error><Code>{code}</Code><Message>words</Message></Error>"),
-            false,
         )
     }
 
@@ -377,10 +371,27 @@ mod tests {
             (301, CosErrorKind::NoAnswer, Again::No),
         ];
         for (status, kind, again) in cases {
-            let error = answered(status, "", false);
+            let error = answered(status, "");
             assert_eq!((error.kind(), error.again()), (kind, again), "{status}");
         }
-        assert_eq!(answered(403, "", true).again(), Again::SignedAnew);
+    }
+
+    #[test]
+    fn a_refusal_by_a_clock_far_away_is_signed_anew_with_the_time_of_that_clock() {
+        let date = http::HeaderValue::from_static("Tue, 24 Nov 2026 12:00:00 GMT");
+        let response = Response {
+            status: StatusCode::FORBIDDEN,
+            headers: HeaderMap::from_iter([(http::header::DATE, date)]),
+            body: Bytes::new(),
+        };
+        let time = response.date().expect("a date");
+        let again = |signed_at| {
+            let problem = Problem::of(&response, signed_at);
+            CosError::of("HEAD Object", problem, &response).again()
+        };
+        let hour = chrono::Duration::hours(1);
+        assert_eq!(again(time - hour), Again::SignedAnew(time));
+        assert_eq!(again(time), Again::No);
     }
 
     #[test]
@@ -404,7 +415,7 @@ mod tests {
 
     #[test]
     fn a_page_in_the_place_of_xml_is_shown_stripped_and_cut() {
-        let error = answered(502, "<html>\u{1b}[31mBad Gateway</html>", false);
+        let error = answered(502, "<html>\u{1b}[31mBad Gateway</html>");
         assert_eq!(
             error.to_string(),
             "COS refused HEAD Object (HTTP status 502, without a request id): <html> [31mBad Gateway</html>"

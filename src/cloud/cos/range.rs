@@ -62,12 +62,12 @@ impl CosClient {
                     answer,
                     remaining: range.end - range.start,
                 }),
-                Err(problem) => Err(CosError::of(OPERATION, problem, &head_of(&answer), false)),
+                Err(problem) => Err(CosError::of(OPERATION, problem, &head_of(&answer))),
             };
         }
         if answer.status() == StatusCode::OK {
             let problem = Problem::WrongRange("the whole object (200 instead of 206)".to_owned());
-            return Err(CosError::of(OPERATION, problem, &head_of(&answer), false));
+            return Err(CosError::of(OPERATION, problem, &head_of(&answer)));
         }
         // A refusal is short, or no refusal of COS; either way it gets no more time than any answer.
         let limit = self.http.settings().answer_timeout;
@@ -76,13 +76,8 @@ impl CosClient {
             Ok(response) => response.map_err(lost)?,
             Err(_) => head,
         };
-        let blames_the_clock = response.blames_the_clock(signed_at);
-        Err(CosError::of(
-            OPERATION,
-            Problem::of(&response),
-            &response,
-            blames_the_clock,
-        ))
+        let problem = Problem::of(&response, signed_at);
+        Err(CosError::of(OPERATION, problem, &response))
     }
 
     /// Asks for newer credentials after the present ones were refused; says whether there are any.
@@ -109,12 +104,7 @@ impl RangeBody {
             }
         };
         let problem = Problem::WrongRange(problem.to_owned());
-        Err(CosError::of(
-            OPERATION,
-            problem,
-            &head_of(&self.answer),
-            false,
-        ))
+        Err(CosError::of(OPERATION, problem, &head_of(&self.answer)))
     }
 }
 
