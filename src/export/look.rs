@@ -1,11 +1,18 @@
 //! One look at the bucket on behalf of one export. What it means is decided in `watch`.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::Duration;
 
 use crate::cloud::Cloud;
 use crate::cloud::cos::{CosError, CosErrorKind, ObjectMeta};
 use crate::export::record::Record;
 use crate::model::ObjectKey;
+
+/// How long a look waits for the uploads once it knows of the files. Uploads tell of the progress; a
+/// listing that is throttled for half a minute must not hide that the files are there. Shorter than
+/// what a look may take beyond the deadline of its watch.
+const UPLOADS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What one look showed.
 #[derive(Clone, Debug)]
@@ -93,30 +100,41 @@ impl Observer {
             };
             Ok(((*key).clone(), head))
         });
-        let prefix = common_prefix(&names);
-        let listing = async {
-            if self.may_not_list {
-                None
-            } else {
-                Some(cos.list_uploads(bucket, region, &prefix).await)
+        let mut heads = pin!(futures_util::future::try_join_all(heads));
+        let mut uploads = pin!(self.uploads(cloud, record, &names));
+        let (heads, uploads) = tokio::select! {
+            heads = &mut heads => {
+                let uploads = tokio::time::timeout(UPLOADS_PATIENCE, uploads).await;
+                (heads?, uploads.unwrap_or(UploadsSeen::NotSeen))
             }
+            uploads = &mut uploads => (heads.await?, uploads),
         };
-        let (heads, listing) = tokio::join!(futures_util::future::try_join_all(heads), listing);
-        let heads = heads?.into_iter().collect();
-        let list = match listing {
-            Some(Ok(list)) => list,
-            Some(Err(error)) => {
+        Ok(Look {
+            heads: heads.into_iter().collect(),
+            uploads,
+        })
+    }
+
+    /// The unfinished uploads under `names`, and what they hold.
+    async fn uploads(
+        &mut self,
+        cloud: &Cloud,
+        record: &Record,
+        names: &[&ObjectKey],
+    ) -> UploadsSeen {
+        if self.may_not_list {
+            return UploadsSeen::NotSeen;
+        }
+        let cos = cloud.cos();
+        let (bucket, region) = (&record.bucket, &record.region);
+        let list = match cos
+            .list_uploads(bucket, region, &common_prefix(names))
+            .await
+        {
+            Ok(list) => list,
+            Err(error) => {
                 self.may_not_list = error.kind() == CosErrorKind::NotPermitted;
-                return Ok(Look {
-                    heads,
-                    uploads: UploadsSeen::NotSeen,
-                });
-            }
-            None => {
-                return Ok(Look {
-                    heads,
-                    uploads: UploadsSeen::NotSeen,
-                });
+                return UploadsSeen::NotSeen;
             }
         };
         let ours = list.uploads.into_iter().filter(|upload| {
@@ -163,11 +181,10 @@ impl Observer {
                 bytes,
             });
         }
-        let uploads = UploadsSeen::Listed {
+        UploadsSeen::Listed {
             unfinished,
             is_truncated: list.is_truncated,
-        };
-        Ok(Look { heads, uploads })
+        }
     }
 }
 
