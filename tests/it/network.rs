@@ -3,9 +3,9 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use cvm_export::simulator::{Call, Effect};
+use cvm_export::simulator::{Call, Effect, Fault};
 
-use crate::support::{TestEnv, fault};
+use crate::support::{TestEnv, fault, files_below, wait_until};
 
 const LINE: &str = "image --id img-linux001 --bucket exports --prefix p --poll-interval 100ms";
 
@@ -152,6 +152,63 @@ fn a_failing_or_forbidden_look_never_ends_the_watch() {
         .ends_with(0)
         .says("(403)")
         .says("the watch goes on");
+    env.assert_submits(1);
+}
+
+/// An address that refuses connections.
+fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    format!("http://{}", listener.local_addr().expect("an address"))
+}
+
+#[test]
+fn a_refused_connection_ends_before_anything_is_sent_and_says_where_to_look() {
+    let mut env = TestEnv::new();
+    env.set("CVM_EXPORT_ENDPOINT_URL", &nobody());
+    env.line(LINE)
+        .ends_with(1)
+        .prints("")
+        .says("caused by: no connection to service.cos.myqcloud.com could be made")
+        .says("Connection refused")
+        .says("hint: look at the network");
+    assert!(env.cloud.calls().is_empty());
+}
+
+#[test]
+fn a_cloud_that_is_gone_at_the_submit_has_started_nothing_and_the_run_knows() {
+    let mut env = TestEnv::new();
+    env.cloud.set_faults(vec![Fault {
+        call: "ExportImages".to_owned(),
+        occurrence: None,
+        effect: Effect::ApiError {
+            code: "LimitExceeded.ExportImageTaskLimitExceeded".to_owned(),
+        },
+    }]);
+    let line = LINE.replace("--poll-interval 100ms", "--poll-interval 2s --timeout 5s");
+    let running = env.start(&line.split(' ').collect::<Vec<_>>());
+    env.wait_for_calls("ExportImages", 1);
+    // The answer has arrived when the record says so; the next submit comes two seconds later.
+    let is_queued = || {
+        let records = files_below(&env.state_folder().join("exports"));
+        records
+            .iter()
+            .any(|(_, text)| text.contains(r#""state": "queued""#))
+    };
+    wait_until(|| "a queued record".to_owned(), is_queued);
+    let next = TestEnv::new();
+    env.cloud = next.cloud;
+    running
+        .wait()
+        .ends_with(1)
+        .prints("")
+        .says("no connection to cvm.tencentcloudapi.com could be made")
+        .does_not_say("was lost");
+    // The journal knows, too: the next run submits.
+    env.set("CVM_EXPORT_ENDPOINT_URL", &env.cloud.endpoint_url());
+    let credentials = env.cloud.credentials();
+    env.set("TENCENTCLOUD_SECRET_ID", &credentials.secret_id)
+        .set("TENCENTCLOUD_SECRET_KEY", credentials.secret_key.expose());
+    env.line(LINE).ends_with(0);
     env.assert_submits(1);
 }
 

@@ -1,6 +1,9 @@
 //! `simulate` as people and scripts use it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
+use serde_json::Value;
 
 use crate::support::TestEnv;
 
@@ -133,4 +136,66 @@ fn faults_come_from_a_file() {
     env.run(&["simulate", "--faults", &faults, "--", "true"])
         .ends_with(2)
         .says("--faults");
+}
+
+/// A plain request to the simulator itself: status and body.
+fn door(env: &TestEnv, method: &str, name: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(env.cloud.address()).expect("a connection");
+    let request = format!(
+        "{method} /_simulator/{name} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).expect("a way there");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).expect("a status");
+    (status.parse().expect("a number"), body.to_owned())
+}
+
+#[test]
+fn faults_and_the_call_log_have_doors_of_their_own() {
+    let env = TestEnv::new();
+    let images = "images --bucket exports";
+    let faults = r#"{"faults": [{"call": "DescribeImages", "occurrence": 1, "effect": {"kind": "api-error", "code": "UnauthorizedOperation"}}]}"#;
+    assert_eq!(door(&env, "PUT", "faults", faults), (204, String::new()));
+    env.line(images).ends_with(4).says("UnauthorizedOperation");
+    // The first call alone.
+    env.line(images).ends_with(0);
+    let log = || {
+        let (status, body) = door(&env, "GET", "calls", "");
+        assert_eq!(status, 200, "{body}");
+        let log: Value = serde_json::from_str(&body).expect("JSON");
+        let calls = log["calls"].as_array().expect("a list").clone();
+        calls
+            .iter()
+            .filter(|call| call["operation"] == "DescribeImages")
+            .map(|call| (call["code"].clone(), call["processed"].clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        log(),
+        [
+            ("UnauthorizedOperation".into(), false.into()),
+            (Value::Null, true.into())
+        ]
+    );
+    assert_eq!(door(&env, "DELETE", "calls", ""), (204, String::new()));
+    assert_eq!(log(), []);
+    // Setting faults counts anew, and setting none takes them away.
+    assert_eq!(door(&env, "PUT", "faults", faults).0, 204);
+    env.line(images).ends_with(4);
+    assert_eq!(door(&env, "PUT", "faults", faults).0, 204);
+    assert_eq!(door(&env, "PUT", "faults", r#"{"faults": []}"#).0, 204);
+    env.line(images).ends_with(0);
+    let (status, why) = door(
+        &env,
+        "PUT",
+        "faults",
+        r#"{"faults": [{"call": "x", "effect": {"kind": "explode"}}]}"#,
+    );
+    assert_eq!(status, 400);
+    assert!(why.contains("unknown variant `explode`"), "{why}");
+    assert_eq!(door(&env, "POST", "faults", faults).0, 404);
 }
