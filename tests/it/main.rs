@@ -5,6 +5,7 @@ mod bad_input;
 mod commands;
 mod credentials;
 mod disk;
+mod faults;
 mod image;
 mod layering;
 mod lost;

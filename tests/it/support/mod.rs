@@ -225,7 +225,16 @@ impl Running {
 
     /// Waits for the end.
     #[track_caller]
-    pub(crate) fn wait(mut self) -> Run {
+    pub(crate) fn wait(self) -> Run {
+        let arguments = self.arguments.clone();
+        self.end_within(PATIENCE).unwrap_or_else(|stderr| {
+            panic!("`{arguments}` hangs; stderr so far:\n{stderr}");
+        })
+    }
+
+    /// Waits for the end; a run that takes longer than `limit` is killed, and what it had written to
+    /// stderr is the error.
+    pub(crate) fn end_within(mut self, limit: Duration) -> Result<Run, String> {
         let mut child = self.child.take().expect("still running");
         // Pipes are drained while waiting, or a talkative run would stop.
         let stdout = drain(child.stdout.take().expect("piped"));
@@ -235,21 +244,18 @@ impl Running {
             if let Some(status) = child.try_wait().expect("the state of a child") {
                 break status;
             }
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > limit {
                 drop(child.kill());
-                panic!(
-                    "`{}` hangs; stderr so far:\n{}",
-                    self.arguments,
-                    stderr.join().expect("a reader")
-                );
+                drop(child.wait());
+                return Err(stderr.join().expect("a reader"));
             }
             std::thread::sleep(Duration::from_millis(2));
         };
-        Run {
+        Ok(Run {
             code: code(status),
             stdout: stdout.join().expect("a reader"),
             stderr: stderr.join().expect("a reader"),
-        }
+        })
     }
 }
 
