@@ -169,7 +169,6 @@ impl Exporter {
     ) -> Result<ExportOutcome, Error> {
         let this = self.about(&request.image_id);
         let identity = request.identity();
-        let stopwatch = Stopwatch::start();
         let begun = this.cloud.now();
         let (lock, has_waited) = match this.lock(&identity, options).await? {
             Locked::Held { lock, has_waited } => (lock, has_waited),
@@ -236,6 +235,8 @@ impl Exporter {
         }
         let mut record = this.begin(&report, options);
         let timeout = options.timeout.unwrap_or_else(|| default_timeout(&record));
+        // The queue and the watch share it; look-ups have limits of their own.
+        let stopwatch = Stopwatch::start();
         let remaining = || timeout.saturating_sub(stopwatch.elapsed());
         let mut claim = Claim::new(options.keep_claim);
         if report.facts.other_claim_runs() {
