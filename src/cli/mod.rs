@@ -92,7 +92,10 @@ pub(crate) fn main() -> ExitCode {
 
 /// What clap has to say; an error becomes an object where JSON was asked for.
 fn refuse_arguments(error: &clap::Error) -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
+    // An argument that is no Unicode is one of the errors that end here.
+    let arguments: Vec<String> = std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let wants_json = arguments
         .iter()
         .any(|word| word == "--output=json" || word == "--output=ndjson")

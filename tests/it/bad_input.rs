@@ -201,6 +201,30 @@ fn refused_values_come_with_an_example() {
         .says("above zero");
 }
 
+#[cfg(unix)]
+#[test]
+fn arguments_that_are_no_unicode_are_refused_and_never_a_panic() {
+    use std::os::unix::ffi::OsStrExt;
+    let env = TestEnv::new();
+    let odd = std::ffi::OsStr::from_bytes(b"img-\xff");
+    for (before, after) in [
+        (&["image", "--id"][..], &["--bucket", "b"][..]),
+        (&[], &[]),
+        (&["wait"], &["--output", "json"]),
+    ] {
+        let mut command = env.command(before);
+        let output = command.arg(odd).args(after).output().expect("an end");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{before:?}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{before:?}: {stderr}");
+        assert_eq!(
+            stderr.contains("\"exit_code\":2"),
+            !after.is_empty() && before == ["wait"]
+        );
+    }
+    assert_eq!(env.cloud.calls().len(), 0, "nothing was asked");
+}
+
 #[test]
 fn endpoints_that_are_not_on_this_machine_need_a_flag() {
     let mut env = TestEnv::new();
