@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::CloudText;
+use super::text::is_printable;
 
 /// COS accepts object keys of 1 to 850 bytes (COS documentation, "Specifications and limits").
 const OBJECT_KEY_LIMIT_BYTES: usize = 850;
@@ -124,8 +125,8 @@ identifier! {
 }
 
 identifier! {
-    /// An object key of 1 to 850 bytes without a leading slash, control characters, or `.` and `..`
-    /// segments, which clients and proxies fold.
+    /// An object key of 1 to 850 bytes without a leading slash, without anything that [`CloudText`]
+    /// would strip, and without `.` and `..` segments, which clients and proxies fold.
     ObjectKey, check_object_key
 }
 
@@ -362,6 +363,8 @@ fn key_problem(text: &str) -> Option<&'static str> {
         Some("it is longer than the 850 bytes of an object key")
     } else if text.chars().any(char::is_control) {
         Some("it holds a control character")
+    } else if !text.chars().all(is_printable) {
+        Some("it holds a mark that reorders or hides text")
     } else if text.starts_with('/') {
         Some("it starts with a slash, which hides the object from most tools")
     } else if text
@@ -503,6 +506,16 @@ mod tests {
             "a\u{7f}",
             &"k".repeat(851),
         ]);
+    }
+
+    #[test]
+    fn keys_and_prefixes_refuse_exactly_what_printing_would_strip() {
+        for character in '\0'..=char::MAX {
+            let text = format!("a{character}b");
+            let is_kept = CloudText::new(&text) == *text;
+            assert_eq!(text.parse::<ObjectKey>().is_ok(), is_kept, "{text:?}");
+            assert_eq!(text.parse::<Prefix>().is_ok(), is_kept, "{text:?}");
+        }
     }
 
     #[test]

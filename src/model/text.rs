@@ -38,6 +38,11 @@ impl CloudText {
     }
 }
 
+/// Whether `character` reaches a terminal as it is.
+pub(super) fn is_printable(character: char) -> bool {
+    printable(character) == Some(character)
+}
+
 fn printable(character: char) -> Option<char> {
     match character {
         '\u{200b}'..='\u{200f}'

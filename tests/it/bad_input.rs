@@ -58,6 +58,11 @@ fn values_that_cannot_be_right_are_refused_before_any_call() {
             "control character",
         ),
         (
+            &["--id", "img-1", "--bucket", "b", "--prefix", "a\u{202e}b"],
+            "--prefix",
+            "reorders or hides",
+        ),
+        (
             &["--id", "img-1", "--bucket", "b", "--prefix", ""],
             "--prefix",
             "",
