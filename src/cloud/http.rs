@@ -36,8 +36,11 @@ use crate::model::CloudText;
 const ANSWER_LIMIT_BYTES: usize = 8 * 1024 * 1024;
 /// An offset of the clocks that is worth a new signature (contract, section 7).
 const CLOCK_TOLERANCE: chrono::Duration = chrono::Duration::seconds(60);
+/// No clock is wrong by more than this: such a `Date` is a fault of whoever answered, and would overflow
+/// what is computed from it.
+const CLOCK_TRUST: chrono::Duration = chrono::Duration::days(366);
 /// A `Date` has whole seconds, and an answer travels: smaller differences say nothing.
-const CLOCK_NOISE_MILLISECONDS: i64 = 2_000;
+const CLOCK_NOISE_MILLISECONDS: u64 = 2_000;
 /// A server that asks for more patience than this is asked again earlier.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 
@@ -255,7 +258,9 @@ impl Response {
     /// signed with. Calls that run at once may all meet this, each for itself.
     pub(crate) fn blamed_clock(&self, signed_at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.date()
-            .filter(|date| (*date - signed_at).abs() > CLOCK_TOLERANCE)
+            .filter(|date| {
+                offset_of(*date, signed_at).is_some_and(|offset| offset.abs() > CLOCK_TOLERANCE)
+            })
     }
 }
 
@@ -310,6 +315,12 @@ impl Answering {
 
 fn date_of(headers: &HeaderMap) -> Option<DateTime<Utc>> {
     parse_http_date(headers.get(http::header::DATE)?.to_str().ok()?)
+}
+
+/// How far `date` is from `clock`, where a clock can be that wrong.
+fn offset_of(date: DateTime<Utc>, clock: DateTime<Utc>) -> Option<chrono::TimeDelta> {
+    let offset = date.signed_duration_since(clock);
+    (offset.abs() <= CLOCK_TRUST).then_some(offset)
 }
 
 /// Reads the date of an HTTP header.
@@ -378,7 +389,11 @@ impl HttpClient {
     /// The time by the servers' clock, as far as an answer has told it.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         let offset = self.clock_offset_milliseconds.load(Ordering::Relaxed);
-        clock::now() + chrono::Duration::milliseconds(offset)
+        let now = clock::now();
+        let offset = chrono::TimeDelta::try_milliseconds(offset);
+        offset
+            .and_then(|offset| now.checked_add_signed(offset))
+            .unwrap_or(now)
     }
 
     /// Repeats `attempt`, which signs with the time that it is given, by what its failures prove.
@@ -507,11 +522,13 @@ impl HttpClient {
 
     /// Keeps how far the server's clock is from this machine's.
     fn note_clock(&self, headers: &HeaderMap) {
-        let Some(date) = date_of(headers) else { return };
+        let Some(offset) = date_of(headers).and_then(|date| offset_of(date, clock::now())) else {
+            return;
+        };
         // A `Date` is cut to its second; its middle is the better guess.
-        let offset = (date - clock::now()).num_milliseconds() + 500;
+        let offset = offset.num_milliseconds() + 500;
         let known = self.clock_offset_milliseconds.load(Ordering::Relaxed);
-        if (offset - known).abs() > CLOCK_NOISE_MILLISECONDS {
+        if offset.abs_diff(known) > CLOCK_NOISE_MILLISECONDS {
             self.clock_offset_milliseconds
                 .store(offset, Ordering::Relaxed);
         }
@@ -602,5 +619,31 @@ mod tests {
         };
         let blamed = |seconds| response.blamed_clock(date + chrono::Duration::seconds(seconds));
         assert_eq!([60, 61, -61].map(blamed), [None, Some(date), Some(date)]);
+        // No clock is that wrong, so signing anew would change nothing.
+        assert_eq!(response.blamed_clock(date - chrono::Duration::days(367)), None);
+        assert_eq!(response.blamed_clock(DateTime::<Utc>::MIN_UTC), None);
+    }
+
+    #[test]
+    fn a_date_that_no_clock_shows_is_no_offset() {
+        let now = parse_http_date("Tue, 24 Nov 2026 12:00:00 GMT").expect("a date");
+        for days in [-366, -1, 0, 1, 366] {
+            let offset = chrono::Duration::days(days);
+            assert_eq!(offset_of(now + offset, now), Some(offset));
+        }
+        for date in [
+            now + chrono::Duration::days(367),
+            now - chrono::Duration::days(367),
+            DateTime::<Utc>::MAX_UTC,
+            DateTime::<Utc>::MIN_UTC,
+        ] {
+            assert_eq!(offset_of(date, now), None, "{date}");
+        }
+        for (date, clock) in [
+            (DateTime::<Utc>::MAX_UTC, DateTime::<Utc>::MIN_UTC),
+            (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC),
+        ] {
+            assert_eq!(offset_of(date, clock), None, "the widest span there is");
+        }
     }
 }

@@ -53,6 +53,10 @@ pub(super) fn apply(effects: &[Effect], answer: &mut Answer) -> Pace {
             Effect::ExtraField { name } => edit(answer, Edit::Add(name)),
             Effect::ShortBodyAgreeing { bytes } => shorten(answer, *bytes),
             Effect::WrongContentRange => shift_content_range(answer),
+            Effect::WrongDate { date } => {
+                answer.remove_header("Date");
+                answer.headers.push(("Date".to_owned(), date.clone()));
+            }
             Effect::SlowBody { bytes_per_second } => {
                 pace.bytes_per_second = Some(*bytes_per_second);
             }

@@ -117,6 +117,11 @@ pub enum Effect {
         /// How much; negative for behind.
         seconds: i64,
     },
+    /// The answer bears this `Date`, which is not the server's time.
+    WrongDate {
+        /// The header's value.
+        date: String,
+    },
     /// The session token counts as expired.
     ExpiredToken,
     /// The object is replaced by another of the same length just before the answer.

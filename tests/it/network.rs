@@ -40,6 +40,35 @@ fn a_wrong_clock_is_corrected_by_the_servers_date_and_each_call_is_sent_once_mor
 }
 
 #[test]
+fn a_date_that_no_clock_shows_is_passed_over() {
+    // The last one lies just inside what dates can be computed with, and beyond with any timeout added.
+    for date in [
+        "24 Nov 1926 12:00:00 GMT",
+        "24 Nov 2126 12:00:00 GMT",
+        "31 Dec 262142 12:00:00 GMT",
+    ] {
+        for call in ["ExportImages", "HeadObject", "GetService"] {
+            let env = TestEnv::new();
+            env.cloud.set_faults(vec![Fault {
+                occurrence: None,
+                ..fault(call, Effect::WrongDate { date: date.into() })
+            }]);
+            let run = env.line(&format!("{LINE} --output json")).ends_with(0);
+            let json = run.json();
+            for time in ["submitted_at", "completed_at"] {
+                let year = json[time].as_str().and_then(|time| time.get(..4));
+                assert_eq!(
+                    year.map(str::to_owned),
+                    Some(chrono::Utc::now().format("%Y").to_string()),
+                    "{time} after {call} said {date}: {json}"
+                );
+            }
+            env.assert_submits(1);
+        }
+    }
+}
+
+#[test]
 fn six_minutes_are_too_far_for_the_api_alone() {
     for offset in [-360, 360] {
         let env = TestEnv::new();
