@@ -26,7 +26,7 @@ pub(crate) enum Style {
     Lines,
     /// A line at each change only.
     ChangesOnly,
-    /// Warnings only.
+    /// Warnings and re-attach lines only.
     Silent,
 }
 
@@ -223,10 +223,9 @@ impl Drawing {
         drop(writeln!(io::stdout().lock(), "{text}"));
     }
 
+    /// Also with `-q`: a run that is killed says nothing more, and another machine has no journal.
     fn show_reattach(&self, words: &[String]) {
-        if self.printer.loudness >= Loudness::Normal {
-            self.bars.suspend(|| self.printer.reattach(words));
-        }
+        self.bars.suspend(|| self.printer.reattach(words));
     }
 
     /// Shows what needs attention, each with its remedy, and names what could not be seen.

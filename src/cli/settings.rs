@@ -241,7 +241,8 @@ fn endpoints(
     };
     let endpoints = Endpoints::overridden(url, global.allow_remote_endpoint)
         .map_err(|invalid| Error::new(ErrorKind::Usage, format!("{origin}: {invalid}")))?;
-    printer.note(&format!("every request goes to {url} ({origin})"));
+    // Also with -q: whoever set it may have forgotten, and nothing real is done.
+    printer.stderr(&format!("every request goes to {url} ({origin})"));
     Ok(endpoints)
 }
 

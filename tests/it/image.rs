@@ -163,10 +163,23 @@ fn ndjson_streams_events_and_ends_with_the_result() {
 }
 
 #[test]
-fn quiet_says_nothing_and_prints_the_result() {
+fn quiet_says_only_what_must_not_be_missed_and_prints_the_result() {
     let env = TestEnv::new();
     let run = env.line(&format!("{LINUX} -q")).ends_with(0);
-    assert_eq!(run.stderr, "");
+    let lines: Vec<&str> = run.stderr.lines().collect();
+    let [endpoint, reattach] = lines.as_slice() else {
+        panic!("two lines, not {lines:?}");
+    };
+    assert!(
+        endpoint.starts_with("every request goes to http://127.0.0.1:"),
+        "{endpoint}"
+    );
+    assert!(
+        reattach.starts_with(
+            "  watch again: cvm-export wait --region ap-guangzhou --bucket exports-1250000000 "
+        ),
+        "{reattach}"
+    );
     assert_eq!(run.stdout.lines().count(), 1);
 }
 
