@@ -1,6 +1,6 @@
 //! The process environment as a value, captured once and handed to whoever needs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -8,18 +8,31 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
+    /// The names of variables whose values are no Unicode.
+    undecodable: BTreeSet<String>,
     home: Option<PathBuf>,
 }
 
 impl Environment {
-    /// Captures the environment of this process; variables that are no Unicode are left out.
+    /// Captures the environment of this process. Of a variable whose value is no Unicode the name is
+    /// kept; see [`Environment::undecodable`].
     #[must_use]
     pub fn capture() -> Self {
-        let variables = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
+        let mut variables = BTreeMap::new();
+        let mut undecodable = BTreeSet::new();
+        for (name, value) in std::env::vars_os() {
+            // Nobody asks for a name that is no Unicode.
+            let Ok(name) = name.into_string() else {
+                continue;
+            };
+            match value.into_string() {
+                Ok(value) => drop(variables.insert(name, value)),
+                Err(_) => drop(undecodable.insert(name)),
+            }
+        }
         Self {
-            variables: variables.collect(),
+            variables,
+            undecodable,
             home: std::env::home_dir().filter(|home| home.is_absolute()),
         }
     }
@@ -35,11 +48,27 @@ impl Environment {
             .map(|(name, value)| (name.into(), value.into()));
         Self {
             variables: variables.collect(),
+            undecodable: BTreeSet::new(),
             home,
         }
     }
 
-    /// The value of `name`, unless it is unset or empty.
+    /// The first of `names` that is set to something that is no Unicode: [`Environment::get`] cannot
+    /// tell it, and to take it for unset would be a guess.
+    #[must_use]
+    pub fn undecodable<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+        names
+            .into_iter()
+            .find(|name| self.undecodable.contains(*name))
+    }
+
+    /// Whether `name` is set to anything but nothing.
+    #[must_use]
+    pub fn is_set(&self, name: &str) -> bool {
+        self.get(name).is_some() || self.undecodable.contains(name)
+    }
+
+    /// The value of `name`, unless it is unset, empty or no Unicode.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables
@@ -61,6 +90,7 @@ impl fmt::Debug for Environment {
         formatter
             .debug_struct("Environment")
             .field("variables", &self.variables.keys())
+            .field("undecodable", &self.undecodable)
             .field("home", &self.home)
             .finish()
     }
@@ -91,6 +121,19 @@ mod tests {
         assert_eq!(environment.get("A"), Some("y"));
         assert_eq!(environment.home(), Some(Path::new("/h")));
         assert_eq!(Environment::default().home(), None);
+    }
+
+    #[test]
+    fn a_value_that_is_no_unicode_is_known_by_its_name_alone() {
+        let environment = Environment {
+            undecodable: BTreeSet::from(["B".to_owned(), "C".to_owned()]),
+            ..Environment::new([("A", "x"), ("EMPTY", "")], None)
+        };
+        assert_eq!(environment.get("B"), None);
+        assert_eq!(environment.undecodable(["A", "C", "B"]), Some("C"));
+        assert_eq!(environment.undecodable(["A", "D"]), None);
+        let is_set = ["A", "B", "EMPTY", "D"].map(|name| environment.is_set(name));
+        assert_eq!(is_set, [true, true, false, false]);
     }
 
     #[test]

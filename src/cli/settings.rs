@@ -11,7 +11,7 @@ use cvm_export::environment::Environment;
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::event::Events;
 use cvm_export::export::{Journal, RegionSetting};
-use cvm_export::model::Region;
+use cvm_export::model::{CloudText, Region};
 
 use crate::cli::printer::{Loudness, Output, Printer};
 use crate::cli::progress::Style;
@@ -19,6 +19,21 @@ use crate::cli::values;
 
 const ENDPOINT_VARIABLE: &str = "CVM_EXPORT_ENDPOINT_URL";
 const STATE_VARIABLE: &str = "CVM_EXPORT_STATE_DIR";
+const REGION_VARIABLE: &str = "TENCENTCLOUD_REGION";
+/// Every variable that decides what a command does or where its requests go, besides those of the
+/// credentials. The network library reads the last ones.
+const VARIABLES: &[&str] = &[
+    ENDPOINT_VARIABLE,
+    STATE_VARIABLE,
+    REGION_VARIABLE,
+    "XDG_STATE_HOME",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+];
 
 /// The flags that every command takes.
 #[derive(Args, Clone, Debug)]
@@ -107,7 +122,7 @@ impl GlobalArgs {
     }
 
     pub(crate) fn printer(&self, environment: &Environment) -> Printer {
-        let no_color = environment.get("NO_COLOR").is_some();
+        let no_color = environment.is_set("NO_COLOR");
         let is_dumb = environment.get("TERM") == Some("dumb");
         Printer {
             output: self.output,
@@ -119,7 +134,7 @@ impl GlobalArgs {
     pub(crate) fn progress_style(&self, environment: &Environment) -> Style {
         use std::io::IsTerminal;
         let is_dumb = environment.get("TERM") == Some("dumb");
-        let is_ci = environment.get("CI").is_some();
+        let is_ci = environment.is_set("CI");
         if self.quiet {
             Style::Silent
         } else if self.no_progress {
@@ -152,6 +167,7 @@ impl Session {
         printer: &Printer,
         events: Events,
     ) -> Result<Self, Error> {
+        refuse_undecodable(environment)?;
         let endpoints = endpoints(global, environment, printer)?;
         if global.secret_key.is_some() || global.token.is_some() {
             printer.warning(
@@ -215,6 +231,19 @@ impl Session {
     }
 }
 
+/// A value that cannot be read must not count as unset: another account, region or journal would be used.
+fn refuse_undecodable(environment: &Environment) -> Result<(), Error> {
+    let names = VARIABLES.iter().chain(credentials::VARIABLES).copied();
+    match environment.undecodable(names) {
+        None => Ok(()),
+        Some(name) => Err(Error::new(
+            ErrorKind::Usage,
+            format!("environment variable {name}: its value is no Unicode text"),
+        )
+        .with_hint(format!("set {name} anew, or unset it"))),
+    }
+}
+
 fn open_cloud(
     endpoints: Endpoints,
     global: &GlobalArgs,
@@ -253,14 +282,13 @@ fn region_setting(
     environment: &Environment,
     printer: &Printer,
 ) -> Result<RegionSetting, Error> {
-    const VARIABLE: &str = "TENCENTCLOUD_REGION";
     let from_environment = environment
-        .get(VARIABLE)
+        .get(REGION_VARIABLE)
         .filter(|_| global.profile.is_none())
         .map(|region| {
             (
                 region.to_owned(),
-                format!("environment variable {VARIABLE}"),
+                format!("environment variable {REGION_VARIABLE}"),
             )
         });
     let found = match from_environment {
@@ -296,7 +324,18 @@ fn state_folder(environment: &Environment) -> Result<PathBuf, Error> {
             .filter(|path| path.is_absolute())
     };
     if let Some(folder) = environment.get(STATE_VARIABLE) {
-        return Ok(PathBuf::from(folder));
+        let path = PathBuf::from(folder);
+        if path.is_relative() {
+            // Run from another folder, it would be another journal, which knows of no export.
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "{STATE_VARIABLE}: `{}` depends on the working folder (example: `/var/lib/cvm-export`)",
+                    CloudText::excerpt(folder, 80)
+                ),
+            ));
+        }
+        return Ok(path);
     }
     // The XDG specification says to ignore a relative path.
     if let Some(folder) = absolute("XDG_STATE_HOME") {

@@ -26,6 +26,16 @@ const TOKENS: [&str; 2] = ["TENCENTCLOUD_TOKEN", "TENCENTCLOUD_SECURITY_TOKEN"];
 const PROFILE: &str = "TCCLI_PROFILE";
 const CREDENTIALS_FILE: &str = "TENCENTCLOUD_CREDENTIALS_FILE";
 
+/// Every environment variable that the chain reads.
+pub const VARIABLES: &[&str] = &[
+    SECRET_ID,
+    SECRET_KEY,
+    TOKENS[0],
+    TOKENS[1],
+    PROFILE,
+    CREDENTIALS_FILE,
+];
+
 /// What the command line says about credentials.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {

@@ -2,6 +2,7 @@
 
 mod again;
 mod bad_input;
+mod cli;
 mod commands;
 mod credentials;
 mod disk;

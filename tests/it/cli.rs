@@ -1,0 +1,57 @@
+//! The process around the commands: variables, streams, limits and folders that are not as usual.
+
+use std::process::Command;
+
+use crate::support::TestEnv;
+
+/// How `command` ended, and what it said.
+fn end_of(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().expect("the binary starts");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), stderr)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_no_unicode_is_refused_by_its_name_and_never_taken_for_unset() {
+    use std::os::unix::ffi::OsStrExt;
+    let env = TestEnv::new();
+    let odd = std::ffi::OsStr::from_bytes(b"/tmp/caf\xe9");
+    for name in [
+        "TENCENTCLOUD_REGION",
+        "TENCENTCLOUD_SECRET_KEY",
+        "TENCENTCLOUD_SECURITY_TOKEN",
+        "TCCLI_PROFILE",
+        "CVM_EXPORT_ENDPOINT_URL",
+        "CVM_EXPORT_STATE_DIR",
+        "HTTPS_PROXY",
+    ] {
+        let mut command = env.command(&["images", "--bucket", "exports"]);
+        let (code, stderr) = end_of(command.env(name, odd));
+        assert_eq!(code, Some(2), "{name}: {stderr}");
+        assert!(
+            stderr.contains(&format!("environment variable {name}")),
+            "{stderr}"
+        );
+        assert!(!stderr.contains("caf"), "values may be secrets: {stderr}");
+    }
+    assert_eq!(env.cloud.calls().len(), 0, "nothing was asked");
+    let mut command = env.command(&["images", "--bucket", "exports"]);
+    let (code, stderr) = end_of(command.env("UNRELATED", odd).env("CI", odd));
+    assert_eq!(code, Some(0), "{stderr}");
+}
+
+#[test]
+fn a_state_folder_that_depends_on_the_working_folder_is_refused() {
+    let mut env = TestEnv::new();
+    for folder in ["state", "./state", "../state"] {
+        env.set("CVM_EXPORT_STATE_DIR", folder);
+        env.line("image --id img-linux001 --bucket exports --prefix p")
+            .ends_with(2)
+            .says("CVM_EXPORT_STATE_DIR")
+            .says("working folder");
+        env.line("images --bucket exports").ends_with(2);
+    }
+    assert!(!env.home.path().join("state").exists());
+    assert_eq!(env.cloud.calls().len(), 0, "nothing was asked");
+}
