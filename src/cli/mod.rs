@@ -22,7 +22,7 @@ use cvm_export::event::Events;
 
 use exit::Exit;
 use printer::{Loudness, Output, Printer};
-use settings::{GlobalArgs, Session};
+use settings::{GlobalArgs, JournalUse, Session};
 use signals::Signals;
 
 /// Takes a custom image out of Tencent Cloud safely, and proves that you have it.
@@ -177,12 +177,13 @@ impl Context<'_> {
     async fn with_session<T>(
         &self,
         names: Names<'_>,
+        journal_use: JournalUse,
         work: impl AsyncFnOnce(Session) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let (events, receiver) = Events::channel();
         let style = self.global.progress_style(self.environment);
         let drawing = progress::draw(receiver, self.printer.clone(), style);
-        let result = match self.open(names, events).await {
+        let result = match self.open(names, journal_use, events).await {
             Ok(session) => work(session).await,
             Err(error) => Err(error),
         };
@@ -209,7 +210,12 @@ impl Context<'_> {
         }
     }
 
-    async fn open(&self, names: Names<'_>, events: Events) -> Result<Session, Error> {
+    async fn open(
+        &self,
+        names: Names<'_>,
+        journal_use: JournalUse,
+        events: Events,
+    ) -> Result<Session, Error> {
         #[cfg(feature = "simulator")]
         if self.global.simulate {
             let rehearsal = rehearsal::Rehearsal::start(names.images, names.bucket).await?;
@@ -217,7 +223,14 @@ impl Context<'_> {
         }
         #[cfg(not(feature = "simulator"))]
         let Names { .. } = names;
-        Session::open(self.global, self.environment, self.printer, events).await
+        Session::open(
+            self.global,
+            self.environment,
+            self.printer,
+            events,
+            journal_use,
+        )
+        .await
     }
 }
 

@@ -147,6 +147,15 @@ impl GlobalArgs {
     }
 }
 
+/// What a command wants of this machine's journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JournalUse {
+    /// It submits, or speaks of what the journal knows: without one it must not go on.
+    Needed,
+    /// It submits nothing, and looks into the journal where there is one.
+    IfThere,
+}
+
 /// What a command works with: the open clients, the journal, and where the region came from.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -166,6 +175,7 @@ impl Session {
         environment: &Environment,
         printer: &Printer,
         events: Events,
+        journal_use: JournalUse,
     ) -> Result<Self, Error> {
         refuse_undecodable(environment)?;
         let endpoints = endpoints(global, environment, printer)?;
@@ -194,7 +204,7 @@ impl Session {
         }
         let in_use = CredentialsInUse::renewed_by(chain, resolved.credentials);
         let cloud = open_cloud(endpoints, global, in_use, events.clone())?;
-        let journal = Journal::open(&state_folder(environment)?)?;
+        let journal = open_journal(environment, printer, journal_use)?;
         let region = region_setting(global, environment, printer)?;
         Ok(Self {
             cloud,
@@ -313,6 +323,33 @@ fn region_setting(
         flag: global.region.clone(),
         ambient,
     })
+}
+
+fn open_journal(
+    environment: &Environment,
+    printer: &Printer,
+    journal_use: JournalUse,
+) -> Result<Journal, Error> {
+    let folder = state_folder(environment);
+    if journal_use == JournalUse::Needed {
+        return Ok(Journal::open(&folder?)?);
+    }
+    let (journal, problem) = match folder {
+        Ok(folder) => {
+            let (journal, problem) = Journal::open_or_absent(&folder);
+            (journal, problem.map(Error::from))
+        }
+        Err(error) if error.kind() == ErrorKind::LocalDisk => (Journal::absent(), Some(error)),
+        Err(error) => return Err(error),
+    };
+    if let Some(problem) = problem {
+        let lines = [vec![problem.to_string()], problem.causes()].concat();
+        printer.detail(&format!(
+            "journal: none, and this command needs none ({})",
+            lines.join(": ")
+        ));
+    }
+    Ok(journal)
 }
 
 /// The folder for records and locks.

@@ -40,12 +40,15 @@ pub enum JournalError {
         #[source]
         source: RecordError,
     },
+    /// There is no journal, and what was asked for must not be done without one.
+    #[error("there is no journal in which a submit could be noted")]
+    Absent,
 }
 
 impl From<JournalError> for Error {
     fn from(error: JournalError) -> Self {
         let hint = match &error {
-            JournalError::Disk { .. } => {
+            JournalError::Disk { .. } | JournalError::Absent => {
                 "the journal protects against a second submit and needs a durable place: free some room, \
                  or name another folder with CVM_EXPORT_STATE_DIR"
             }
@@ -67,7 +70,18 @@ impl From<JournalError> for Error {
 pub struct Journal {
     records: PathBuf,
     locks: PathBuf,
-    is_muted: bool,
+    keeping: Keeping,
+}
+
+/// What becomes of that which is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    /// It is kept durably.
+    Durably,
+    /// It is dropped.
+    Muted,
+    /// It is dropped, unless it precedes a submit: that is refused. Nothing was ever kept.
+    Absent,
 }
 
 /// A held lock; it is released when dropped, or when the process ends in whatever way.
@@ -85,7 +99,7 @@ impl Journal {
         let journal = Self {
             records: folder.join("exports"),
             locks: folder.join("locks"),
-            is_muted: false,
+            keeping: Keeping::Durably,
         };
         for path in [&journal.records, &journal.locks] {
             create_private_folder(path).map_err(disk("make the folder", path))?;
@@ -93,11 +107,35 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Opens the journal in `folder` for a command that submits nothing. One that cannot be used
+    /// counts as empty, and the reason comes beside it.
+    #[must_use]
+    pub fn open_or_absent(folder: &Path) -> (Self, Option<JournalError>) {
+        let opened = Self::open(folder).and_then(|journal| {
+            // Folders that are there may still be closed.
+            journal.export_ids("exp-").map(|_| journal)
+        });
+        match opened {
+            Ok(journal) => (journal, None),
+            Err(error) => (Self::absent(), Some(error)),
+        }
+    }
+
+    /// No journal: it holds nothing, and refuses what would precede a submit.
+    #[must_use]
+    pub fn absent() -> Self {
+        Self {
+            records: PathBuf::new(),
+            locks: PathBuf::new(),
+            keeping: Keeping::Absent,
+        }
+    }
+
     /// The same journal, which keeps nothing from now on.
     #[must_use]
     pub(crate) fn muted(&self) -> Self {
         Self {
-            is_muted: true,
+            keeping: Keeping::Muted,
             ..self.clone()
         }
     }
@@ -105,10 +143,17 @@ impl Journal {
     /// Writes `record` durably, in place of its earlier state.
     ///
     /// # Errors
-    /// [`JournalError::Disk`]; the earlier state is then still there.
+    /// [`JournalError::Disk`]; the earlier state is then still there. [`JournalError::Absent`] where
+    /// there is no journal and `record` says that a submit is about to follow.
     pub fn save(&self, record: &Record) -> Result<(), JournalError> {
-        if self.is_muted {
-            return Ok(());
+        match self.keeping {
+            Keeping::Durably => {}
+            Keeping::Absent
+                if matches!(record.state, RecordState::Queued | RecordState::Intended) =>
+            {
+                return Err(JournalError::Absent);
+            }
+            Keeping::Muted | Keeping::Absent => return Ok(()),
         }
         let path = self.path_of(&record.export_id);
         let failed = || disk("write the record", &path);
@@ -125,6 +170,9 @@ impl Journal {
     /// # Errors
     /// [`JournalError`] when it is there and cannot be read.
     pub fn load(&self, export_id: &ExportId) -> Result<Option<Record>, JournalError> {
+        if self.keeping == Keeping::Absent {
+            return Ok(None);
+        }
         let path = self.path_of(export_id);
         match std::fs::read(&path) {
             Ok(text) => match Record::from_json(&text) {
@@ -194,12 +242,16 @@ impl Journal {
     /// called once if there is something to wait for. Dropping the future gives up.
     ///
     /// # Errors
-    /// [`JournalError::Disk`] when the file system has no locks or the file cannot be opened.
+    /// [`JournalError::Disk`] when the file system has no locks or the file cannot be opened,
+    /// [`JournalError::Absent`] where there is no journal: a lock is taken to submit.
     pub async fn lock(
         &self,
         identity: &Identity,
         on_wait: impl FnOnce(),
     ) -> Result<Lock, JournalError> {
+        if self.keeping == Keeping::Absent {
+            return Err(JournalError::Absent);
+        }
         let path = self.locks.join(format!("{}.lock", identity.hash()));
         let failed = || disk("lock", &path);
         let file = open_lock(&path).map_err(failed())?;
@@ -223,6 +275,9 @@ impl Journal {
     }
 
     fn export_ids(&self, start: &str) -> Result<Vec<ExportId>, JournalError> {
+        if self.keeping == Keeping::Absent {
+            return Ok(Vec::new());
+        }
         let failed = || disk("list", &self.records);
         let mut ids = Vec::new();
         for entry in std::fs::read_dir(&self.records).map_err(failed())? {
@@ -294,377 +349,4 @@ fn sync_folder(_path: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use futures_util::FutureExt;
-
-    use super::*;
-    use crate::export::request::ExportRequest;
-    use crate::export::samples::{self, DISK_GIB, at};
-
-    fn journal() -> (tempfile::TempDir, Journal) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let journal = Journal::open(&folder.path().join("new/state")).expect("a journal");
-        (folder, journal)
-    }
-
-    fn other_request() -> ExportRequest {
-        ExportRequest {
-            image_id: "img-2".parse().expect("image id"),
-            ..samples::request()
-        }
-    }
-
-    /// A record of `request` in `state`, begun at second `begun`.
-    fn record(request: &ExportRequest, state: RecordState, begun: i64) -> Record {
-        let mut record = samples::record(request, &[DISK_GIB]);
-        record.state = state;
-        record.created_at = at(begun);
-        record
-    }
-
-    fn saved(journal: &Journal, state: RecordState, begun: i64) -> Record {
-        let record = record(&samples::request(), state, begun);
-        journal.save(&record).expect("saved");
-        record
-    }
-
-    fn names(folder: &Path) -> Vec<String> {
-        let entries = std::fs::read_dir(folder).expect("a folder");
-        entries
-            .map(|entry| {
-                entry
-                    .expect("entry")
-                    .file_name()
-                    .to_string_lossy()
-                    .into_owned()
-            })
-            .collect()
-    }
-
-    #[test]
-    fn what_is_saved_is_loaded_and_a_later_state_takes_its_place() {
-        let (_folder, journal) = journal();
-        let mut record = saved(&journal, RecordState::Queued, 5);
-        record.state = RecordState::Submitted;
-        record.warnings.push("映".to_owned());
-        journal.save(&record).expect("saved again");
-        let loaded = journal
-            .load(&record.export_id)
-            .expect("readable")
-            .expect("there");
-        assert_eq!(loaded.to_json(), record.to_json());
-        // No temporary file is left behind.
-        assert_eq!(
-            names(&journal.records),
-            [format!("{}.json", record.export_id)]
-        );
-    }
-
-    #[test]
-    fn a_record_that_was_never_saved_is_none() {
-        let (_folder, journal) = journal();
-        let unsaved = record(&samples::request(), RecordState::Queued, 5);
-        assert!(
-            journal
-                .load(&unsaved.export_id)
-                .expect("readable")
-                .is_none()
-        );
-        assert!(
-            journal
-                .find(&unsaved.identity())
-                .expect("readable")
-                .is_none()
-        );
-        let (records, unreadable) = journal.all().expect("readable");
-        assert!(
-            records.is_empty() && unreadable.is_empty(),
-            "seen: {records:?}, {unreadable:?}"
-        );
-    }
-
-    #[test]
-    fn the_newest_live_record_of_an_export_is_found_else_the_newest() {
-        use RecordState::{Abandoned, Complete, Failed, Intended, Queued, Refused, Submitted};
-        let cases: [(&[RecordState], usize); 9] = [
-            (&[Complete], 0),
-            (&[Complete, Failed], 1),
-            (&[Submitted, Complete], 0),
-            (&[Intended, Complete, Refused], 0),
-            (&[Submitted, Intended, Abandoned], 1),
-            (&[Intended, Submitted, Queued], 1),
-            (&[Abandoned, Refused, Queued], 2),
-            (&[Complete, Submitted], 1),
-            (&[Failed, Complete, Abandoned], 2),
-        ];
-        for (states, expected) in cases {
-            let (_folder, journal) = journal();
-            let begun = states.iter().zip(0..);
-            let records: Vec<Record> = begun
-                .map(|(state, begun)| saved(&journal, *state, begun))
-                .collect();
-            journal
-                .save(&record(&other_request(), Submitted, 99))
-                .expect("saved");
-            let found = journal
-                .find(&samples::request().identity())
-                .expect("readable")
-                .expect("there");
-            assert_eq!(
-                found.export_id, records[expected].export_id,
-                "asked: {states:?}; seen: {:?}",
-                found.state
-            );
-        }
-    }
-
-    #[test]
-    fn another_identity_is_not_found_even_under_the_same_eight_digits() {
-        let (_folder, journal) = journal();
-        let mut stranger = record(&other_request(), RecordState::Submitted, 5);
-        stranger.export_id = record(&samples::request(), RecordState::Queued, 0).export_id;
-        journal.save(&stranger).expect("saved");
-        assert!(
-            journal
-                .find(&samples::request().identity())
-                .expect("readable")
-                .is_none()
-        );
-    }
-
-    #[test]
-    fn a_damaged_record_of_the_same_export_is_an_error_and_of_another_is_none() {
-        let damages: [&[u8]; 4] = [
-            b"",
-            b"{\"schema\":\"cvm-export.rec",
-            b"\xff\xfe",
-            b"{\"schema\":\"cvm-export.record.v2\"}",
-        ];
-        for damage in damages {
-            let (_folder, journal) = journal();
-            let healthy = saved(&journal, RecordState::Submitted, 5);
-            let damaged = record(&samples::request(), RecordState::Submitted, 6);
-            let path = journal.path_of(&damaged.export_id);
-            std::fs::write(&path, damage).expect("written");
-
-            let same = journal.find(&samples::request().identity());
-            assert!(
-                matches!(&same, Err(JournalError::Damaged { path: named, .. }) if *named == path),
-                "seen: {same:?}"
-            );
-            assert!(journal.load(&damaged.export_id).is_err());
-            let other = journal.find(&other_request().identity());
-            assert!(
-                matches!(other, Ok(None)),
-                "asked: another export; seen: {other:?}"
-            );
-
-            let (records, unreadable) = journal.all().expect("listed");
-            let ids: Vec<&ExportId> = records.iter().map(|record| &record.export_id).collect();
-            assert_eq!(ids, [&healthy.export_id], "the healthy one is still listed");
-            assert_eq!(unreadable.len(), 1, "seen: {unreadable:?}");
-            assert!(
-                unreadable[0].contains(damaged.export_id.as_str()),
-                "seen: {unreadable:?}"
-            );
-            assert!(
-                !unreadable[0].ends_with(": "),
-                "the reason is said: {unreadable:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_damaged_journal_ends_the_run_before_anything_is_submitted() {
-        let (_folder, journal) = journal();
-        let damaged = saved(&journal, RecordState::Submitted, 5);
-        std::fs::write(journal.path_of(&damaged.export_id), "{").expect("written");
-        let error = Error::from(journal.find(&damaged.identity()).expect_err("damaged"));
-        assert_eq!(error.kind(), ErrorKind::LocalDisk);
-        assert!(
-            error.to_string().contains("nothing was submitted"),
-            "{error}"
-        );
-        assert!(
-            error
-                .causes()
-                .join(" ")
-                .contains(damaged.export_id.as_str()),
-            "{:?}",
-            error.causes()
-        );
-    }
-
-    #[test]
-    fn all_records_come_the_oldest_first_and_other_files_are_passed_over() {
-        let (_folder, journal) = journal();
-        let begun = [30, 10, 20];
-        let records = begun.map(|begun| saved(&journal, RecordState::Complete, begun));
-        for name in [
-            "notes.txt",
-            "exp-1.json.tmp",
-            ".tmpAbC",
-            "exp-UPPER.json",
-            "other.json",
-        ] {
-            std::fs::write(journal.records.join(name), "x").expect("written");
-        }
-        let (seen, unreadable) = journal.all().expect("listed");
-        let ids: Vec<&ExportId> = seen.iter().map(|record| &record.export_id).collect();
-        assert_eq!(
-            ids,
-            [
-                &records[1].export_id,
-                &records[2].export_id,
-                &records[0].export_id
-            ]
-        );
-        assert_eq!(unreadable, Vec::<String>::new());
-    }
-
-    #[test]
-    fn only_submitted_exports_count_as_running() {
-        use RecordState::{Abandoned, Complete, Failed, Intended, Queued, Refused, Submitted};
-        let (_folder, journal) = journal();
-        for state in [Queued, Intended, Complete, Failed, Refused, Abandoned] {
-            saved(&journal, state, 5);
-        }
-        assert_eq!(journal.count_running().expect("listed"), 0);
-        saved(&journal, Submitted, 5);
-        saved(&journal, Submitted, 6);
-        assert_eq!(journal.count_running().expect("listed"), 2);
-    }
-
-    #[test]
-    fn a_muted_journal_keeps_nothing_and_still_reads() {
-        let (_folder, journal) = journal();
-        let kept = saved(&journal, RecordState::Submitted, 5);
-        let muted = journal.muted();
-        let mut changed = kept.clone();
-        changed.state = RecordState::Failed;
-        muted.save(&changed).expect("nothing to fail");
-        muted
-            .save(&record(&other_request(), RecordState::Submitted, 6))
-            .expect("nothing to fail");
-        for seen in [&journal, &muted] {
-            let (records, _) = seen.all().expect("listed");
-            let states: Vec<_> = records
-                .iter()
-                .map(|record| (&record.export_id, record.state))
-                .collect();
-            assert_eq!(states, [(&kept.export_id, RecordState::Submitted)]);
-        }
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_used_is_said_with_its_path() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("file");
-        std::fs::write(&file, "").expect("written");
-        let error = Journal::open(&file).expect_err("a file is no folder");
-        assert!(error.to_string().contains("file"), "{error}");
-        assert_eq!(Error::from(error).kind(), ErrorKind::LocalDisk);
-        // The folder vanishes while the program runs.
-        let (folder, journal) = journal();
-        drop(folder);
-        let unsaved = record(&samples::request(), RecordState::Queued, 5);
-        assert!(matches!(
-            journal.save(&unsaved),
-            Err(JournalError::Disk { .. })
-        ));
-        assert!(matches!(
-            journal.find(&unsaved.identity()),
-            Err(JournalError::Disk { .. })
-        ));
-    }
-
-    #[tokio::test]
-    async fn a_lock_keeps_a_second_holder_out_until_it_is_dropped() {
-        let (_folder, journal) = journal();
-        let identity = samples::request().identity();
-        let waits = AtomicU32::new(0);
-        let count = || {
-            waits.fetch_add(1, Ordering::Relaxed);
-        };
-        let first = journal.lock(&identity, count).await.expect("a free lock");
-        assert_eq!(
-            waits.load(Ordering::Relaxed),
-            0,
-            "a free lock makes nobody wait"
-        );
-
-        let mut second = std::pin::pin!(journal.lock(&identity, count));
-        assert!(
-            second.as_mut().now_or_never().is_none(),
-            "the second got in"
-        );
-        assert_eq!(waits.load(Ordering::Relaxed), 1, "the wait is told");
-        let stranger = other_request().identity();
-        let other = journal
-            .lock(&stranger, || panic!("another export has another lock"))
-            .await;
-        drop(other.expect("a free lock"));
-
-        drop(first);
-        let second = second.await.expect("the first is gone");
-        assert_eq!(waits.load(Ordering::Relaxed), 1, "the wait is told once");
-        drop(second);
-        journal
-            .lock(&identity, || panic!("the second is gone, too"))
-            .await
-            .expect("a free lock");
-    }
-
-    #[tokio::test]
-    async fn giving_up_the_wait_for_a_lock_leaves_it_to_its_holder() {
-        let (_folder, journal) = journal();
-        let identity = samples::request().identity();
-        let first = journal.lock(&identity, || ()).await.expect("a free lock");
-        assert!(
-            journal.lock(&identity, || ()).now_or_never().is_none(),
-            "the second got in"
-        );
-        assert!(
-            journal.lock(&identity, || ()).now_or_never().is_none(),
-            "giving up freed the lock"
-        );
-        drop(first);
-        journal
-            .lock(&identity, || panic!("nobody holds it"))
-            .await
-            .expect("a free lock");
-        // The file stays: deleting it would let two processes lock two files of one name.
-        assert_eq!(names(&journal.locks), [format!("{}.lock", identity.hash())]);
-    }
-
-    #[cfg(unix)]
-    #[tokio::test]
-    async fn records_locks_and_folders_are_for_their_owner_alone() {
-        use std::os::unix::fs::PermissionsExt;
-        let (_folder, journal) = journal();
-        let mut record = saved(&journal, RecordState::Queued, 5);
-        record.state = RecordState::Submitted;
-        journal.save(&record).expect("saved again");
-        let identity = record.identity();
-        let _lock = journal.lock(&identity, || ()).await.expect("a free lock");
-        let paths = [
-            (journal.records.clone(), 0o700),
-            (journal.locks.clone(), 0o700),
-            (journal.path_of(&record.export_id), 0o600),
-            (
-                journal.locks.join(format!("{}.lock", identity.hash())),
-                0o600,
-            ),
-        ];
-        for (path, expected) in paths {
-            let mode = std::fs::metadata(&path)
-                .expect("there")
-                .permissions()
-                .mode()
-                & 0o777;
-            assert_eq!(mode, expected, "asked: {}; seen: {mode:o}", path.display());
-        }
-    }
-}
+mod tests;

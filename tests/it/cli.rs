@@ -55,3 +55,32 @@ fn a_state_folder_that_depends_on_the_working_folder_is_refused() {
     assert!(!env.home.path().join("state").exists());
     assert_eq!(env.cloud.calls().len(), 0, "nothing was asked");
 }
+
+#[test]
+fn a_command_that_submits_nothing_needs_no_journal_and_one_that_submits_does() {
+    let mut env = TestEnv::new();
+    let file = env.home.path().join("occupied");
+    std::fs::write(&file, "a file").expect("a file");
+    env.set("CVM_EXPORT_STATE_DIR", &file.display().to_string());
+    env.cloud
+        .change(|world| world.put_object("exports-1250000000", "console_xvda.raw", "system"));
+    let image = "image --id img-linux001 --bucket exports --prefix p";
+    for line in [
+        "check --id img-linux001 --bucket exports --prefix p",
+        "check --id img-linux001 --bucket exports --print-policy",
+        "images --bucket exports",
+        &format!("{image} --dry-run"),
+        "wait --bucket exports --prefix console --expect 1",
+        "wait --bucket exports console_xvda.raw",
+        "download cos://exports/console_xvda.raw --to fetched.raw --force",
+    ] {
+        env.line(line).ends_with(0).does_not_say("journal");
+        env.line(&format!("{line} -v"))
+            .ends_with(0)
+            .says("journal: none, and this command needs none");
+    }
+    env.line("status").ends_with(9);
+    env.line("wait exp-unknown1").ends_with(9);
+    env.line(image).ends_with(9).says("nothing was submitted");
+    assert_eq!(env.cloud.change(|world| world.started_tasks().len()), 0);
+}

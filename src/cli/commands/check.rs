@@ -6,6 +6,7 @@ use cvm_export::model::{CheckName, Finding, ImageId};
 use serde::Serialize;
 
 use super::exit::Exit;
+use super::settings::JournalUse;
 use super::{Context, RequestArgs};
 
 #[derive(clap::Args, Debug)]
@@ -36,7 +37,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     let images = args.request.images()?;
     let started = cvm_export::clock::now();
     let reports = context
-        .with_session(args.request.names(), async |session| {
+        .with_session(args.request.names(), JournalUse::IfThere, async |session| {
             let destination = super::resolve(context, &session, &args.request.bucket).await?;
             if args.print_policy {
                 return Ok(Err(minimal_policy(

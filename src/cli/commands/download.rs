@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::printer::Output;
-use super::settings::Session;
+use super::settings::{JournalUse, Session};
 use super::{Context, Names, values};
 
 #[derive(clap::Args, Debug)]
@@ -123,8 +123,12 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
         bucket,
         ..Names::default()
     };
+    let journal_use = match &said {
+        Said::Export(_) => JournalUse::Needed,
+        Said::Objects(_) => JournalUse::IfThere,
+    };
     let items = context
-        .with_session(names, async |session| {
+        .with_session(names, journal_use, async |session| {
             let addresses = addresses(&said, context, &session).await?;
             let places = places(&args.to, &addresses)?;
             let downloader = Downloader::new(

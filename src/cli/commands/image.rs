@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::exit::{Exit, Signal};
 use super::printer::ErrorObject;
+use super::settings::JournalUse;
 use super::{Context, RequestArgs, WatchArgs};
 
 /// Exports of one command that run at once; the account's own limit is not published.
@@ -86,8 +87,13 @@ struct Failed {
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
     let images = args.request.images()?;
     let started = cvm_export::clock::now();
+    let journal_use = if args.dry_run {
+        JournalUse::IfThere
+    } else {
+        JournalUse::Needed
+    };
     let results = context
-        .with_session(args.request.names(), async |session| {
+        .with_session(args.request.names(), journal_use, async |session| {
             let destination = super::resolve(context, &session, &args.request.bucket).await?;
             let exporter = Exporter::new(
                 session.cloud.clone(),

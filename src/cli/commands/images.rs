@@ -7,6 +7,7 @@ use cvm_export::model::{BucketName, CloudText, Finding, ImageId, Region, Verdict
 use serde::Serialize;
 
 use super::exit::Exit;
+use super::settings::JournalUse;
 use super::{Context, Names};
 
 #[derive(clap::Args, Debug)]
@@ -55,7 +56,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
         bucket: args.bucket.as_ref(),
     };
     let (region, images) = context
-        .with_session(names, async |session| {
+        .with_session(names, JournalUse::IfThere, async |session| {
             let region = match &args.bucket {
                 Some(bucket) => super::resolve(context, &session, bucket).await?.region,
                 None => {

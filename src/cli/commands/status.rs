@@ -6,6 +6,7 @@ use cvm_export::model::ExportId;
 use serde::Serialize;
 
 use super::exit::Exit;
+use super::settings::JournalUse;
 use super::{Context, Names};
 
 #[derive(clap::Args, Debug)]
@@ -23,7 +24,7 @@ struct Status {
 
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
     let items = context
-        .with_session(Names::default(), async |session| {
+        .with_session(Names::default(), JournalUse::Needed, async |session| {
             let exporter = Exporter::new(
                 session.cloud.clone(),
                 session.journal.clone(),

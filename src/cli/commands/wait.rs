@@ -6,6 +6,7 @@ use cvm_export::export::{Exporter, WaitTarget};
 use cvm_export::model::{BucketName, ExportId, ImageFormat, ImageId, ObjectKey, Prefix};
 
 use super::exit::Exit;
+use super::settings::JournalUse;
 use super::{Context, Names, WatchArgs, values};
 
 #[derive(clap::Args, Debug)]
@@ -58,8 +59,12 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
         bucket: args.bucket.as_ref(),
         ..Names::default()
     };
+    let journal_use = match &said {
+        Said::Export(_) => JournalUse::Needed,
+        Said::InBucket { .. } => JournalUse::IfThere,
+    };
     let outcome = context
-        .with_session(names, async |session| {
+        .with_session(names, journal_use, async |session| {
             let target = match said {
                 Said::Export(export_id) => WaitTarget::Export(export_id),
                 Said::InBucket { bucket, keys } => {
