@@ -6,12 +6,12 @@ use cvm_export::model::{Finding, ImageId, Verdict};
 
 use crate::cli::commands::images::Listed;
 
-/// What the checks found about one image.
-pub(crate) fn findings(image_id: &ImageId, findings: &[Finding]) -> String {
+/// What the checks found about one image, or about a bucket alone.
+pub(crate) fn findings(image_id: Option<&ImageId>, findings: &[Finding]) -> String {
     let mut table = plain(&["IMAGE", "CHECK", "VERDICT", "EVIDENCE"]);
     for finding in findings {
         table.add_row([
-            image_id.to_string(),
+            image_id.map_or_else(|| "-".to_owned(), ToString::to_string),
             finding.check.to_string(),
             finding.verdict.to_string(),
             finding.evidence.clone(),

@@ -1,6 +1,8 @@
-//! `check`: every precondition with verdict, evidence and remedy.
+//! `check`: every precondition with verdict, evidence and remedy; without an image, those of bucket,
+//! role and account.
 
 use cvm_export::error::Error;
+use cvm_export::event::EventKind;
 use cvm_export::export::{ExportOptions, Exporter, PreflightReport, minimal_policy};
 use cvm_export::model::{CheckName, Finding, ImageId};
 use serde::Serialize;
@@ -10,6 +12,9 @@ use super::settings::JournalUse;
 use super::{Context, RequestArgs};
 
 #[derive(clap::Args, Debug)]
+#[command(mut_arg("ids", |ids| ids.required(false).help(
+    "The image; repeat the flag for several. Without one, bucket, role and account alone are judged"
+)))]
 pub(crate) struct Args {
     #[command(flatten)]
     request: RequestArgs,
@@ -22,7 +27,7 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Check<'a> {
     schema: &'static str,
-    image_id: &'a ImageId,
+    image_id: Option<&'a ImageId>,
     exportable: Option<bool>,
     findings: &'a [Finding],
 }
@@ -51,6 +56,21 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 session.events.clone(),
                 context.signals.cancel(),
             );
+            if images.is_empty() {
+                session.events.emit(EventKind::CheckStarted {
+                    bucket: destination.bucket.clone(),
+                    region: destination.region.clone(),
+                });
+                let running = session.journal.count_running()?;
+                let role = &args.request.role_name;
+                let looking =
+                    PreflightReport::of_destination(&session.cloud, &destination, role, running);
+                let report = context.until_signalled(looking).await?;
+                session.events.emit(EventKind::Checked {
+                    findings: report.findings.clone(),
+                });
+                return Ok(Ok(vec![report]));
+            }
             let mut reports = Vec::new();
             for image_id in &images {
                 let (request, known) = args
@@ -96,14 +116,20 @@ fn print(reports: &[PreflightReport], skipped: &[CheckName], context: &Context<'
         context
             .printer
             .data(&super::tables::findings(image_id, &report.findings));
-        let verdict = match report.exportable(skipped) {
-            Some(true) => "can be exported",
-            Some(false) => "cannot be exported as asked",
-            None => "may be exportable, but what must be known is not",
+        let line = match (image_id, report.exportable(skipped)) {
+            (Some(image_id), Some(true)) => format!("image `{image_id}` can be exported"),
+            (Some(image_id), Some(false)) => {
+                format!("image `{image_id}` cannot be exported as asked")
+            }
+            (Some(image_id), None) => {
+                format!("image `{image_id}` may be exportable, but what must be known is not")
+            }
+            (None, Some(false)) => "no image can be exported there as asked".to_owned(),
+            (None, _) => "no image was checked; name one with `--id`".to_owned(),
         };
-        context.printer.note(&format!(
-            "image `{image_id}` {verdict}; nothing was submitted"
-        ));
+        context
+            .printer
+            .note(&format!("{line}; nothing was submitted"));
     }
     let item = |report| -> Check<'_> {
         let report: &PreflightReport = report;

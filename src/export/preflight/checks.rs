@@ -162,6 +162,24 @@ pub(crate) fn judge(facts: &Facts, if_exists: IfExists) -> Vec<Finding> {
         .collect()
 }
 
+/// The checks that concern bucket, role and account, whatever the image.
+const WITHOUT_IMAGE: &[CheckName] = &[
+    CheckName::BucketRegion,
+    CheckName::CosActive,
+    CheckName::Role,
+    CheckName::Quota,
+];
+
+/// Judges what is true of every export to a bucket; no image was looked up.
+#[must_use]
+pub(crate) fn judge_destination(facts: &Facts) -> Vec<Finding> {
+    let rows = CHECKS
+        .iter()
+        .filter(|check| WITHOUT_IMAGE.contains(&check.name));
+    rows.map(|check| finding(check.name, (check.judge)(facts, IfExists::default())))
+        .collect()
+}
+
 /// Judges what an image alone tells, for lists of images.
 #[must_use]
 pub fn check_image(image: &Image, scope: DiskScope) -> Vec<Finding> {
@@ -208,9 +226,13 @@ fn bucket_region(facts: &Facts) -> Judgement {
             .find(|entry| entry.name == *bucket)
             .map(|entry| &entry.region)
     });
+    let image = match facts.image {
+        Fact::NotAsked => "not",
+        _ => "the image",
+    };
     let elsewhere = |actual: &crate::model::Region| {
         fail(
-            format!("bucket `{bucket}` is in {actual}, the image in {region}"),
+            format!("bucket `{bucket}` is in {actual}, {image} in {region}"),
             format!("use a bucket of {region}, or an image of {actual} with `--region {actual}`"),
         )
     };

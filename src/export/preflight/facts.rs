@@ -272,6 +272,46 @@ pub async fn fetch_image(
     }
 }
 
+/// Looks up what concerns every export to `request`'s bucket; its image is not asked for.
+///
+/// # Errors
+/// As [`gather`].
+pub(crate) async fn gather_destination(
+    cloud: &Cloud,
+    request: &ExportRequest,
+    buckets: Fact<Vec<BucketEntry>>,
+    running_exports: usize,
+) -> Result<Facts, Error> {
+    let cos = cloud.cos();
+    let (buckets, bucket, role, policies) = tokio::try_join!(
+        async {
+            match buckets {
+                Fact::NotAsked => cos_fact(cos.list_buckets().await),
+                known => Ok(known),
+            }
+        },
+        async { existing(cos.head_bucket(&request.bucket, &request.region).await) },
+        fetch_role(cloud, request),
+        fetch_policies(cloud, request),
+    )?;
+    Ok(Facts {
+        request: request.clone(),
+        image: Fact::NotAsked,
+        found_in: Vec::new(),
+        snapshots: Fact::NotAsked,
+        buckets,
+        bucket,
+        role,
+        policies,
+        files: Ok(Vec::new()),
+        objects: BTreeMap::new(),
+        uploads: Fact::NotAsked,
+        claim: Fact::NotAsked,
+        dry_run: Fact::NotAsked,
+        running_exports,
+    })
+}
+
 /// The files that the export of `image` would write, and the disks behind them.
 fn predict(
     request: &ExportRequest,

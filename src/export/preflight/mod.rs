@@ -5,14 +5,19 @@ mod facts;
 
 pub use checks::check_image;
 pub(crate) use checks::judge;
+use checks::judge_destination;
+use facts::gather_destination;
 pub use facts::{AttachedPolicy, DryRun, Fact, Facts, disks, fetch_image};
 pub(crate) use facts::{GatherOptions, gather};
 
+use crate::cloud::Cloud;
 use crate::error::{Error, ErrorKind};
 use crate::export::record::Record;
-use crate::model::{CheckName, Finding, ImageId, Verdict};
+use crate::export::request::{DiskScope, ExportRequest};
+use crate::export::resolve::Destination;
+use crate::model::{CheckName, Finding, ImageFormat, ImageId, RoleName, Verdict};
 
-/// What was found about one image and its way to a bucket.
+/// What was found about one image and its way to a bucket, or about the bucket alone.
 #[derive(Clone, Debug)]
 pub struct PreflightReport {
     /// What was looked up.
@@ -43,16 +48,48 @@ pub enum IfExists {
 }
 
 impl PreflightReport {
-    /// The image.
-    #[must_use]
-    pub fn image_id(&self) -> &ImageId {
-        &self.facts.request.image_id
+    /// Checks what concerns every export to `destination` by `role`: the bucket, the role and the
+    /// account. `running_exports` are those that this machine's journal believes to be running.
+    ///
+    /// # Errors
+    /// Credentials that the cloud does not accept.
+    pub async fn of_destination(
+        cloud: &Cloud,
+        destination: &Destination,
+        role: &RoleName,
+        running_exports: usize,
+    ) -> Result<Self, Error> {
+        let request = ExportRequest {
+            // Nothing asks for it; `image_id` tells that there is none.
+            image_id: "img-none".parse()?,
+            region: destination.region.clone(),
+            bucket: destination.bucket.clone(),
+            prefix: None,
+            format: ImageFormat::default(),
+            scope: DiskScope::default(),
+            role: role.clone(),
+        };
+        let buckets = destination.buckets.clone();
+        let facts = gather_destination(cloud, &request, buckets, running_exports).await?;
+        let findings = judge_destination(&facts);
+        Ok(Self { facts, findings })
     }
 
-    /// Whether the export can go ahead: `None` where something that must be known is not.
+    /// The image; `None` where the bucket alone was checked.
+    #[must_use]
+    pub fn image_id(&self) -> Option<&ImageId> {
+        match self.facts.image {
+            Fact::NotAsked => None,
+            _ => Some(&self.facts.request.image_id),
+        }
+    }
+
+    /// Whether the export can go ahead: `None` where something that must be known is not, such as the
+    /// image.
     #[must_use]
     pub fn exportable(&self, skipped: &[CheckName]) -> Option<bool> {
         match self.obstacle(skipped) {
+            None if self.image_id().is_none() => None,
             None => Some(true),
             Some(Obstacle::Failed) => Some(false),
             Some(Obstacle::NotKnown { .. }) => None,
@@ -86,18 +123,24 @@ impl PreflightReport {
     /// [`ErrorKind::Precondition`] when a check failed, [`ErrorKind::Permission`] when one that must
     /// be known is not: it may not be looked at, or gave no usable answer.
     pub fn require(&self, skipped: &[CheckName]) -> Result<(), Error> {
-        let image_id = self.image_id();
+        let (subject, refusal) = match self.image_id() {
+            Some(image_id) => (format!("image `{image_id}`"), "cannot be exported as asked"),
+            None => (
+                format!("bucket `{}`", self.facts.request.bucket),
+                "cannot take an export as asked",
+            ),
+        };
         let (kind, message, hint) = match self.obstacle(skipped) {
             None => return Ok(()),
             Some(Obstacle::Failed) => (
                 ErrorKind::Precondition,
-                format!("image `{image_id}` cannot be exported as asked; nothing was submitted"),
+                format!("{subject} {refusal}; nothing was submitted"),
                 "mend what is marked `fail` above; `cvm-export check` looks again without submitting",
             ),
             Some(Obstacle::NotKnown { may_not_look: true }) => (
                 ErrorKind::Permission,
                 format!(
-                    "what must be known about image `{image_id}` may not be looked at; nothing was submitted"
+                    "what must be known about {subject} may not be looked at; nothing was submitted"
                 ),
                 "`cvm-export check --print-policy` prints the rights that are needed; \
                  `--skip-check NAME` goes on without a check",
@@ -107,7 +150,7 @@ impl PreflightReport {
             }) => (
                 ErrorKind::Permission,
                 format!(
-                    "what must be known about image `{image_id}` got no usable answer; nothing was submitted"
+                    "what must be known about {subject} got no usable answer; nothing was submitted"
                 ),
                 "try again; `--skip-check NAME` goes on without a check",
             ),
