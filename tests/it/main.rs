@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod credentials;
 mod disk;
+mod download;
 mod faults;
 mod image;
 mod layering;
