@@ -6,6 +6,7 @@
 //!     └──────────────────┴─────────────┴──► model · event · error · clock · crc64 · environment   (leaves)
 //!
 //!   simulator ──► auth, model                    (a small Tencent Cloud; feature `simulator`)
+//!   inspect ────► model, error                   (what a raw disk holds; feature `inspect`)
 //! ```
 //!
 //! - [`export`] is the domain: from an [`ExportRequest`](export::ExportRequest) over checks, one submit
@@ -13,6 +14,7 @@
 //! - [`cloud`] is everything that crosses the network: signing at the moment of sending, retries by
 //!   meaning, the actions of API 3.0, the object storage, and the chain of credentials.
 //! - [`auth`] is both signatures as pure functions.
+//! - `inspect` reads a raw disk image and says what it holds, without root and without writing.
 //! - [`event`] is what happens while work goes on; the library never prints.
 //! - [`error`] is what callers branch on and people read.
 //!
@@ -27,6 +29,8 @@ pub mod environment;
 pub mod error;
 pub mod event;
 pub mod export;
+#[cfg(feature = "inspect")]
+pub mod inspect;
 pub mod model;
 #[cfg(feature = "simulator")]
 pub mod simulator;

@@ -21,6 +21,7 @@ const LIBRARY: &[(&str, &[&str])] = &[
     ("error", &["model"]),
     ("event", &["model", "clock"]),
     ("auth", &["model"]),
+    ("inspect", &["model", "error"]),
     (
         "cloud",
         &["auth", "model", "event", "error", "clock", "environment"],
