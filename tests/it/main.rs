@@ -9,6 +9,7 @@ mod disk;
 mod download;
 mod faults;
 mod image;
+mod inspect;
 mod layering;
 mod lost;
 mod network;
