@@ -45,6 +45,8 @@ enum Command {
     Wait(commands::wait::Args),
     /// Exported objects to files, or through a pipe: parallel, resumable, verified, with holes
     Download(commands::download::Args),
+    /// Local files against a record, against the bucket, or for what they hold
+    Verify(commands::verify::Args),
     /// The exports that this machine's journal knows, and what COS shows of them now
     Status(commands::status::Args),
     /// The account's custom images, with what each would refuse
@@ -150,6 +152,7 @@ async fn run(cli: Cli, environment: &Environment, printer: &Printer) -> Exit {
         Command::Check(args) => commands::check::run(args, &context).await,
         Command::Wait(args) => commands::wait::run(args, &context).await,
         Command::Download(args) => commands::download::run(args, &context).await,
+        Command::Verify(args) => commands::verify::run(args, &context).await,
         Command::Status(args) => commands::status::run(args, &context).await,
         Command::Images(args) => commands::images::run(args, &context).await,
         #[cfg(feature = "simulator")]

@@ -257,10 +257,9 @@ impl Response {
     /// The server's time, where a refusal can be explained by it: it is far from the one that was
     /// signed with. Calls that run at once may all meet this, each for itself.
     pub(crate) fn blamed_clock(&self, signed_at: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        self.date()
-            .filter(|date| {
-                offset_of(*date, signed_at).is_some_and(|offset| offset.abs() > CLOCK_TOLERANCE)
-            })
+        self.date().filter(|date| {
+            offset_of(*date, signed_at).is_some_and(|offset| offset.abs() > CLOCK_TOLERANCE)
+        })
     }
 }
 
@@ -620,7 +619,10 @@ mod tests {
         let blamed = |seconds| response.blamed_clock(date + chrono::Duration::seconds(seconds));
         assert_eq!([60, 61, -61].map(blamed), [None, Some(date), Some(date)]);
         // No clock is that wrong, so signing anew would change nothing.
-        assert_eq!(response.blamed_clock(date - chrono::Duration::days(367)), None);
+        assert_eq!(
+            response.blamed_clock(date - chrono::Duration::days(367)),
+            None
+        );
         assert_eq!(response.blamed_clock(DateTime::<Utc>::MIN_UTC), None);
     }
 

@@ -15,12 +15,14 @@ mod ledger;
 mod pipe;
 mod target;
 mod transfer;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
 pub use error::DownloadError;
+pub use verify::{Expected, Seen, verify_file};
 
 use crate::cloud::cos::{CosClient, ObjectMeta};
 use crate::crc64::Crc64;

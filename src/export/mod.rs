@@ -188,7 +188,13 @@ impl Exporter {
                 if options.resubmit && record.state == RecordState::Intended {
                     given_up = Some(record);
                 } else if let Some(running) = this
-                    .still_running(record, Source::Journal, request, options)
+                    .still_running(
+                        record,
+                        Source::Journal,
+                        request,
+                        options,
+                        has_waited.then_some(begun),
+                    )
                     .await?
                 {
                     drop(lock);
@@ -205,7 +211,7 @@ impl Exporter {
         {
             this.journal.save(&claim)?;
             if let Some(running) = this
-                .still_running(claim, Source::Claim, request, options)
+                .still_running(claim, Source::Claim, request, options, None)
                 .await?
             {
                 drop(lock);

@@ -32,6 +32,7 @@ impl Exporter {
         source: Source,
         request: &ExportRequest,
         options: &ExportOptions,
+        waited_since: Option<DateTime<Utc>>,
     ) -> Result<Option<Found>, Error> {
         covers(&record, request.scope, &self.events)?;
         tokio::select! {
@@ -42,7 +43,8 @@ impl Exporter {
         if record.state == RecordState::Complete {
             let mut claim = Claim::new(options.keep_claim);
             claim.update(&self.cloud, &self.events, &record).await;
-            if options.if_exists == IfExists::Overwrite {
+            let is_own_twin = waited_since.is_some_and(|begun| record.ended_after(begun));
+            if options.if_exists == IfExists::Overwrite && !is_own_twin {
                 return Ok(None);
             }
         }

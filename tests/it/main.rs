@@ -18,4 +18,5 @@ mod secrets;
 mod signing;
 mod simulate;
 mod support;
+mod verify;
 mod wire;

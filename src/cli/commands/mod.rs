@@ -8,6 +8,7 @@ pub(super) mod packaging;
 #[cfg(feature = "simulator")]
 pub(super) mod simulate;
 pub(super) mod status;
+pub(super) mod verify;
 pub(super) mod wait;
 
 use std::time::Duration;

@@ -97,6 +97,9 @@ pub(super) fn general() -> Vec<Effect> {
         Effect::ClockOffset { seconds: 200 },
         Effect::ClockOffset { seconds: 3600 },
         Effect::ClockOffset { seconds: -3600 },
+        Effect::WrongDate {
+            date: "Sat, 31 Dec 262142 23:59:59 GMT".to_owned(),
+        },
         Effect::ExpiredToken,
         Effect::ChangedObject,
         Effect::FlippedByte { at: 0 },
@@ -178,7 +181,9 @@ pub(super) fn harm(effect: &Effect, operation: &Operation) -> Harm {
         Effect::ExpiredToken if operation.answer == Answer::Head => Harm::Nonsense,
         Effect::ExpiredToken => Harm::Credentials,
         Effect::Redirect { .. } => Harm::Nonsense,
-        Effect::ExtraField { .. }
+        // A date that no clock shows is passed over.
+        Effect::WrongDate { .. }
+        | Effect::ExtraField { .. }
         | Effect::ChangedObject
         | Effect::WrongContentRange
         | Effect::WholeForRange => Harm::Nothing,
