@@ -82,6 +82,28 @@ impl Exit {
         }
     }
 
+    /// The end of a run whose data could not be written to stdout. A code that says why there is no
+    /// data stays, and so does the one that answers a signal.
+    pub(crate) fn without_stdout(self) -> Self {
+        match self {
+            Self::Done
+            | Self::StillRunning
+            | Self::ExportFailed
+            | Self::Verification
+            | Self::SomeFailed
+            | Self::Unknown => Self::LocalDisk,
+            Self::Unexpected
+            | Self::Usage
+            | Self::Precondition
+            | Self::Credentials
+            | Self::Refused
+            | Self::LocalDisk
+            | Self::Signal(_) => self,
+            #[cfg(feature = "simulator")]
+            Self::Other(_) => self,
+        }
+    }
+
     /// The end for the outcome of an export.
     pub(crate) fn of_outcome(outcome: &ExportOutcome, signal: Option<Signal>) -> Self {
         if outcome.interrupted {

@@ -13,6 +13,7 @@ mod signals;
 mod tables;
 mod values;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -21,7 +22,7 @@ use cvm_export::error::{Error, ErrorKind};
 use cvm_export::event::Events;
 
 use exit::Exit;
-use printer::{Loudness, Output, Printer};
+use printer::{Loudness, Output, Printer, is_closed_pipe, stdout_failed};
 use settings::{GlobalArgs, JournalUse, Session};
 use signals::Signals;
 
@@ -112,15 +113,19 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
             .next()
             .unwrap_or_default()
             .to_owned();
-        let printer = Printer {
-            output: Output::Json,
-            loudness: Loudness::Normal,
-            color: false,
-        };
+        let printer = Printer::new(Output::Json, Loudness::Normal, false);
         printer.error(&Error::new(ErrorKind::Usage, message), None);
     } else {
-        // A closed pipe is nobody's concern here.
-        drop(error.print());
+        let printed = error.print().and_then(|()| io::stdout().flush());
+        // Help is data: it was asked for.
+        if let Err(problem) = printed
+            && !error.use_stderr()
+            && !is_closed_pipe(&problem)
+        {
+            let printer = Printer::new(Output::Text, Loudness::Normal, false);
+            printer.error(&stdout_failed(problem), None);
+            return ExitCode::from(Exit::LocalDisk.code());
+        }
     }
     ExitCode::from(if error.use_stderr() {
         Exit::Usage.code()
@@ -157,13 +162,20 @@ async fn run(cli: Cli, environment: &Environment, printer: &Printer) -> Exit {
         Command::Images(args) => commands::images::run(args, &context).await,
         #[cfg(feature = "simulator")]
         Command::Simulate(args) => commands::simulate::run(args, &context).await,
-        Command::Completions(args) => Ok(commands::packaging::completions(&args)),
-        Command::Man(args) => commands::packaging::manual(&args),
+        Command::Completions(args) => Ok(commands::packaging::completions(&args, &context)),
+        Command::Man(args) => commands::packaging::manual(&args, &context),
     };
-    result.unwrap_or_else(|error| {
+    let exit = result.unwrap_or_else(|error| {
         printer.error(&error, context.signals.received());
         Exit::of_error(error.kind(), context.signals.received())
-    })
+    });
+    match printer.take_failure() {
+        None => exit,
+        Some(failure) => {
+            printer.error(&failure, None);
+            exit.without_stdout()
+        }
+    }
 }
 
 /// What every command works in.

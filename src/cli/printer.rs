@@ -1,12 +1,14 @@
 //! Where text may go: data to stdout, everything else to stderr.
 //!
-//! The only module that writes to the terminal besides `progress`. A reader that has gone away
-//! (a closed pipe) ends the writing silently and changes nothing else.
+//! The only module that writes to the terminal. A reader that has gone away (a closed pipe) ends the
+//! writing silently and changes nothing else. Data that stdout does not take for another reason is
+//! noted, and the run ends with exit 9 once it has done its work.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
-use cvm_export::error::Error;
+use cvm_export::error::{Error, ErrorKind};
 use cvm_export::export::{ExportOutcome, OutcomeState};
 use cvm_export::model::{Finding, Verdict};
 use serde::Serialize;
@@ -45,13 +47,41 @@ pub(crate) struct Printer {
     pub(crate) loudness: Loudness,
     /// Whether escape sequences may be written to stderr.
     pub(crate) color: bool,
+    /// The first failure of stdout, until it is asked for.
+    failure: Arc<Mutex<Option<io::Error>>>,
 }
 
 impl Printer {
+    pub(crate) fn new(output: Output, loudness: Loudness, color: bool) -> Self {
+        Self {
+            output,
+            loudness,
+            color,
+            failure: Arc::default(),
+        }
+    }
+
+    /// Writes `data` to stdout, unless something before it is missing there already.
+    pub(crate) fn write_out(&self, data: &[u8]) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.is_some() {
+            return;
+        }
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(data).and_then(|()| stdout.flush());
+        *failure = written.err().filter(|error| !is_closed_pipe(error));
+    }
+
+    /// Why stdout lacks data, if it does.
+    pub(crate) fn take_failure(&self) -> Option<Error> {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.take().map(stdout_failed)
+    }
+
     /// A line of data, in text mode only.
     pub(crate) fn data(&self, line: &str) {
         if self.output == Output::Text {
-            ignore_closed_pipe(writeln!(io::stdout().lock(), "{line}"));
+            self.write_out(format!("{line}\n").as_bytes());
         }
     }
 
@@ -63,8 +93,7 @@ impl Printer {
             Output::Ndjson => serde_json::to_string(result),
         };
         let text = text.expect("results hold only strings, numbers and lists, which JSON can show");
-        let mut stdout = io::stdout().lock();
-        ignore_closed_pipe(writeln!(stdout, "{text}").and_then(|()| stdout.flush()));
+        self.write_out(format!("{text}\n").as_bytes());
     }
 
     /// A note for people.
@@ -88,7 +117,8 @@ impl Printer {
 
     /// A line on stderr that must not be missed.
     pub(crate) fn stderr(&self, line: &str) {
-        ignore_closed_pipe(writeln!(io::stderr().lock(), "{line}"));
+        // There is no better place to complain to.
+        drop(writeln!(io::stderr().lock(), "{line}"));
     }
 
     /// An error with its causes and what to do next; an object where JSON was asked for.
@@ -308,10 +338,19 @@ pub(crate) fn use_color(choice: clap::ColorChoice, no_color: bool, dumb_terminal
     }
 }
 
-fn ignore_closed_pipe(written: io::Result<()>) {
-    // Nobody reads any more, or the disk behind a redirect is full: there is no better place to
-    // complain to, and the export itself is not concerned.
-    drop(written);
+/// Whether nobody reads any more, which is nobody's concern.
+pub(crate) fn is_closed_pipe(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// What is said of a stdout that did not take its data.
+pub(crate) fn stdout_failed(error: io::Error) -> Error {
+    Error::new(
+        ErrorKind::LocalDisk,
+        "stdout did not take all that belongs there; what was done is done",
+    )
+    .with_hint("free some room where stdout goes to, and look with `cvm-export status`")
+    .with_source(error)
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //!
 //! The sole user of indicatif, and the sole reader of the event channel.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use cvm_export::event::{Event, EventKind, ProgressSource};
@@ -219,8 +218,7 @@ impl Drawing {
             event,
         };
         let text = serde_json::to_string(&line).expect("events hold only strings and numbers");
-        // A reader that has gone away is not the export's concern.
-        drop(writeln!(io::stdout().lock(), "{text}"));
+        self.printer.write_out(format!("{text}\n").as_bytes());
     }
 
     /// Also with `-q`: a run that is killed says nothing more, and another machine has no journal.

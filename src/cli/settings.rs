@@ -124,11 +124,8 @@ impl GlobalArgs {
     pub(crate) fn printer(&self, environment: &Environment) -> Printer {
         let no_color = environment.is_set("NO_COLOR");
         let is_dumb = environment.get("TERM") == Some("dumb");
-        Printer {
-            output: self.output,
-            loudness: self.loudness(),
-            color: crate::cli::printer::use_color(self.color, no_color, is_dumb),
-        }
+        let color = crate::cli::printer::use_color(self.color, no_color, is_dumb);
+        Printer::new(self.output, self.loudness(), color)
     }
 
     pub(crate) fn progress_style(&self, environment: &Environment) -> Style {

@@ -84,3 +84,43 @@ fn a_command_that_submits_nothing_needs_no_journal_and_one_that_submits_does() {
     env.line(image).ends_with(9).says("nothing was submitted");
     assert_eq!(env.cloud.change(|world| world.started_tasks().len()), 0);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn data_that_stdout_does_not_take_is_no_success() {
+    let image = "image --id img-linux001 --bucket exports --poll-interval 100ms --prefix";
+    for line in [
+        &format!("{image} a --output json"),
+        &format!("{image} b --output ndjson"),
+        &format!("{image} c"),
+        "check --id img-linux001 --bucket exports",
+        "images --bucket exports --output json",
+        "completions bash",
+        "man image",
+        "image --help",
+        "--version",
+    ] {
+        let env = TestEnv::new();
+        let full = || {
+            let file = std::fs::File::options().write(true).open("/dev/full");
+            file.expect("a device that is always full")
+        };
+        let words: Vec<&str> = line.split(' ').collect();
+        let (code, stderr) = end_of(env.command(&words).stdout(full()));
+        assert_eq!(code, Some(9), "{line}: {stderr}");
+        assert!(stderr.contains("stdout did not take all"), "{stderr}");
+        if line.starts_with(image) {
+            // The export itself is not concerned, and its summary comes before the complaint.
+            let summary = stderr.find("is exported: 1 file");
+            assert!(summary < stderr.find("stdout did not"), "{stderr}");
+            assert!(summary.is_some(), "{stderr}");
+            env.assert_submits(1);
+        }
+        // What ended for a reason of its own keeps its code.
+        let words = ["image", "--id", "img-window03", "--bucket", "exports"];
+        let ndjson = ["--output", "ndjson"];
+        let mut command = env.command(&words);
+        let (code, stderr) = end_of(command.args(ndjson).stdout(full()));
+        assert_eq!(code, Some(3), "{stderr}");
+    }
+}

@@ -1,11 +1,10 @@
 //! `completions` and `man`: what packages of this tool install beside it.
 
-use std::io::{self, Write};
-
 use clap::CommandFactory;
 use clap_complete::Shell;
 use cvm_export::error::{Error, ErrorKind};
 
+use super::Context;
 use super::exit::Exit;
 use crate::cli::Cli;
 
@@ -23,7 +22,7 @@ pub(crate) struct ManArgs {
     command: Option<String>,
 }
 
-pub(crate) fn completions(args: &CompletionsArgs) -> Exit {
+pub(crate) fn completions(args: &CompletionsArgs, context: &Context<'_>) -> Exit {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "cvm-export", &mut script);
     if args.shell == Shell::Bash {
@@ -32,11 +31,11 @@ pub(crate) fn completions(args: &CompletionsArgs) -> Exit {
         let text = String::from_utf8_lossy(&script).replace("cvm__subcmd__export", "cvm__export");
         script = text.into_bytes();
     }
-    write_out(&script);
+    context.printer.write_out(&script);
     Exit::Done
 }
 
-pub(crate) fn manual(args: &ManArgs) -> Result<Exit, Error> {
+pub(crate) fn manual(args: &ManArgs, context: &Context<'_>) -> Result<Exit, Error> {
     let mut program = Cli::command();
     program.build();
     let command = match &args.command {
@@ -58,12 +57,6 @@ pub(crate) fn manual(args: &ManArgs) -> Result<Exit, Error> {
             )
             .with_source(error)
         })?;
-    write_out(&page);
+    context.printer.write_out(&page);
     Ok(Exit::Done)
-}
-
-/// A reader that has gone away, such as `head`, is no failure.
-fn write_out(text: &[u8]) {
-    let mut stdout = io::stdout().lock();
-    drop(stdout.write_all(text).and_then(|()| stdout.flush()));
 }
