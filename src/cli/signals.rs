@@ -15,17 +15,15 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Starts to listen. Where a signal cannot be caught it ends the program as it always did.
+    /// Starts to listen. A signal that cannot be caught does what it always did.
     pub(crate) fn listen() -> Self {
         let signals = Self {
             cancel: CancellationToken::new(),
             first: Arc::new(AtomicU8::new(0)),
         };
         let listener = signals.clone();
+        let mut source = Source::open();
         tokio::spawn(async move {
-            let Some(mut source) = Source::open() else {
-                return;
-            };
             loop {
                 let exit = Exit::Signal(source.next().await);
                 if listener.cancel.is_cancelled() {
@@ -54,31 +52,76 @@ impl Signals {
     }
 }
 
+/// The signals that are listened to. One that this process was started to ignore, as `nohup` and the
+/// background jobs of plain shells do, stays ignored.
 #[cfg(unix)]
 struct Source {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
+    interrupt: Option<tokio::signal::unix::Signal>,
+    terminate: Option<tokio::signal::unix::Signal>,
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Source {
-    fn open() -> Option<Self> {
+    fn open() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
-        Some(Self {
-            interrupt: signal(SignalKind::interrupt()).ok()?,
-            terminate: signal(SignalKind::terminate()).ok()?,
-            hangup: signal(SignalKind::hangup()).ok()?,
-        })
+        let ignored = ignored_signals();
+        let is_ignored = |number: i32| {
+            u32::try_from(number - 1)
+                .ok()
+                .and_then(|bit| ignored.checked_shr(bit))
+                .is_some_and(|mask| mask & 1 == 1)
+        };
+        let open = |kind: SignalKind| {
+            let is_wanted = !is_ignored(kind.as_raw_value());
+            is_wanted.then(|| signal(kind).ok()).flatten()
+        };
+        Self {
+            interrupt: open(SignalKind::interrupt()),
+            terminate: open(SignalKind::terminate()),
+            hangup: open(SignalKind::hangup()),
+        }
     }
 
     async fn next(&mut self) -> Signal {
+        async fn received(source: &mut Option<tokio::signal::unix::Signal>) {
+            let is_heard = match source {
+                Some(source) => source.recv().await.is_some(),
+                None => false,
+            };
+            if !is_heard {
+                std::future::pending::<()>().await;
+            }
+        }
         tokio::select! {
-            _ = self.interrupt.recv() => Signal::Interrupt,
-            _ = self.terminate.recv() => Signal::Terminate,
-            _ = self.hangup.recv() => Signal::Terminate,
+            () = received(&mut self.interrupt) => Signal::Interrupt,
+            () = received(&mut self.terminate) => Signal::Terminate,
+            () = received(&mut self.hangup) => Signal::Terminate,
         }
     }
+}
+
+/// The signals that this process was started to ignore, as a mask in which signal 1 is the lowest bit.
+/// Only Linux tells it in a file; elsewhere, where asking takes a call that Rust holds for unsafe, none
+/// is taken for ignored, and `nohup` does not keep a closing terminal from ending the watch.
+#[cfg(unix)]
+fn ignored_signals() -> u128 {
+    if cfg!(target_os = "linux") {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        parse_ignored(&status)
+    } else {
+        0
+    }
+}
+
+/// The mask in the line `SigIgn:` of a process's status.
+#[cfg(unix)]
+fn parse_ignored(status: &str) -> u128 {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u128::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or(0)
 }
 
 #[cfg(not(unix))]
@@ -86,8 +129,8 @@ struct Source;
 
 #[cfg(not(unix))]
 impl Source {
-    fn open() -> Option<Self> {
-        Some(Self)
+    fn open() -> Self {
+        Self
     }
 
     async fn next(&mut self) -> Signal {
@@ -95,5 +138,20 @@ impl Source {
             std::future::pending::<()>().await;
         }
         Signal::Interrupt
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_ignored_signals_is_read_from_a_process_status() {
+        let status = |mask| format!("Name:\tx\nSigBlk:\tff\nSigIgn:\t{mask}\nSigCgt:\tff\n");
+        assert_eq!(parse_ignored(&status("0000000000000003")), 0b11);
+        assert_eq!(parse_ignored(&status("0000000000001000")), 1 << 12);
+        assert_eq!(parse_ignored(&status("")), 0);
+        assert_eq!(parse_ignored(&status("no mask")), 0);
+        assert_eq!(parse_ignored(""), 0);
     }
 }

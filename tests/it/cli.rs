@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::TestEnv;
+use crate::support::{TestEnv, files_below, wait_until};
 
 /// How `command` ended, and what it said.
 fn end_of(command: &mut Command) -> (Option<i32>, String) {
@@ -123,4 +123,51 @@ fn data_that_stdout_does_not_take_is_no_success() {
         let (code, stderr) = end_of(command.args(ndjson).stdout(full()));
         assert_eq!(code, Some(3), "{stderr}");
     }
+}
+
+/// Waits until the one record of this world's journal is `state`.
+fn wait_for_state(env: &TestEnv, state: &str) {
+    let needle = format!("\"state\": \"{state}\"");
+    let records = || files_below(&env.state_folder().join("exports"));
+    wait_until(
+        || format!("{state}, {:?}", records()),
+        || records().iter().any(|(_, text)| text.contains(&needle)),
+    );
+}
+
+const IMAGE: &[&str] = &[
+    "image",
+    "--id",
+    "img-linux001",
+    "--bucket",
+    "exports",
+    "--prefix",
+    "p",
+    "--poll-interval",
+    "100ms",
+];
+
+#[cfg(target_os = "linux")]
+#[test]
+fn signals_that_the_run_was_started_to_ignore_stay_ignored() {
+    let env = TestEnv::new();
+    env.cloud.change(|world| world.export_seconds = Some(1.5));
+    let running = env.start_after("trap '' HUP INT; trap - TERM", IMAGE);
+    wait_for_state(&env, "submitted");
+    running.signal("HUP");
+    running.signal("INT");
+    let run = running.wait().ends_with(0);
+    assert_eq!(run.stdout.lines().count(), 1, "{}", run.stderr);
+    // What is not ignored is still heard.
+    env.cloud
+        .change(|world| world.export_seconds = Some(1000.0));
+    let other = [&IMAGE[..6], &["q"], &IMAGE[7..]].concat();
+    let running = env.start_after("trap '' HUP; trap - TERM", &other);
+    wait_for_state(&env, "submitted");
+    running.signal("HUP");
+    running.signal("TERM");
+    running
+        .wait()
+        .ends_with(143)
+        .says("watch again: cvm-export wait");
 }

@@ -105,7 +105,7 @@ impl TestEnv {
 
     /// The binary with `arguments`, ready to start in this world.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cvm-export"));
+        let mut command = program();
         command
             .args(arguments)
             .env_clear()
@@ -130,6 +130,27 @@ impl TestEnv {
     /// Starts the binary.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         let child = self.command(arguments).spawn().expect("the binary starts");
+        Running {
+            child: Some(child),
+            arguments: arguments.join(" "),
+        }
+    }
+
+    /// Starts the binary by a shell that runs `setting` first, such as a limit.
+    pub(crate) fn start_after(&self, setting: &str, arguments: &[&str]) -> Running {
+        let binary = env!("CARGO_BIN_EXE_cvm-export");
+        let script = format!("{setting}; exec \"$0\" \"$@\"");
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .args(["-c", &script, binary])
+            .args(arguments)
+            .env_clear()
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.home.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = shell.spawn().expect("a shell starts");
         Running {
             child: Some(child),
             arguments: arguments.join(" "),
@@ -176,6 +197,27 @@ impl TestEnv {
             || self.calls(operation) >= count,
         );
     }
+}
+
+/// The binary. Where the tests themselves were started to ignore signals, in the background of a plain
+/// shell or by `nohup`, the binary would ignore them as well; there `env` sets them back.
+fn program() -> Command {
+    const BINARY: &str = env!("CARGO_BIN_EXE_cvm-export");
+    static IGNORES_SIGNALS: LazyLock<bool> = LazyLock::new(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigIgn:"))
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        // HUP, INT and TERM.
+        mask.is_some_and(|mask| mask & (1 | 1 << 1 | 1 << 14) != 0)
+    });
+    if !*IGNORES_SIGNALS {
+        return Command::new(BINARY);
+    }
+    let mut command = Command::new("/usr/bin/env");
+    command.args(["--default-signal=HUP,INT,TERM", BINARY]);
+    command
 }
 
 /// The first call of `operation` meets `effect`.
