@@ -124,10 +124,55 @@ fn parse_ignored(status: &str) -> u128 {
     mask.unwrap_or(0)
 }
 
-#[cfg(not(unix))]
+/// The events of a console. The last two leave a few seconds before the system ends the process.
+#[cfg(windows)]
+struct Source {
+    interrupt: Option<tokio::signal::windows::CtrlC>,
+    pause: Option<tokio::signal::windows::CtrlBreak>,
+    close: Option<tokio::signal::windows::CtrlClose>,
+    shutdown: Option<tokio::signal::windows::CtrlShutdown>,
+}
+
+#[cfg(windows)]
+impl Source {
+    fn open() -> Self {
+        use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
+        Self {
+            interrupt: ctrl_c().ok(),
+            pause: ctrl_break().ok(),
+            close: ctrl_close().ok(),
+            shutdown: ctrl_shutdown().ok(),
+        }
+    }
+
+    async fn next(&mut self) -> Signal {
+        // The next event of `$source`, or never.
+        macro_rules! received {
+            ($source:expr) => {
+                async {
+                    let is_heard = match &mut $source {
+                        Some(source) => source.recv().await.is_some(),
+                        None => false,
+                    };
+                    if !is_heard {
+                        std::future::pending::<()>().await;
+                    }
+                }
+            };
+        }
+        tokio::select! {
+            () = received!(self.interrupt) => Signal::Interrupt,
+            () = received!(self.pause) => Signal::Interrupt,
+            () = received!(self.close) => Signal::Terminate,
+            () = received!(self.shutdown) => Signal::Terminate,
+        }
+    }
+}
+
+#[cfg(not(any(unix, windows)))]
 struct Source;
 
-#[cfg(not(unix))]
+#[cfg(not(any(unix, windows)))]
 impl Source {
     fn open() -> Self {
         Self
