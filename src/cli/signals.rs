@@ -76,6 +76,12 @@ impl Source {
             let is_wanted = !is_ignored(kind.as_raw_value());
             is_wanted.then(|| signal(kind).ok()).flatten()
         };
+        // Where a limit on file sizes is met, this signal would end the program in the middle of a
+        // write. With any handler in place the write fails instead, and says why. The handler stays
+        // when its receiver goes.
+        drop(open(SignalKind::from_raw(
+            rustix::process::Signal::XFSZ.as_raw(),
+        )));
         Self {
             interrupt: open(SignalKind::interrupt()),
             terminate: open(SignalKind::terminate()),

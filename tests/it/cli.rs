@@ -171,3 +171,23 @@ fn signals_that_the_run_was_started_to_ignore_stay_ignored() {
         .ends_with(143)
         .says("watch again: cvm-export wait");
 }
+
+#[cfg(unix)]
+#[test]
+fn a_limit_on_file_sizes_is_an_error_of_the_disk_and_kills_nothing() {
+    let env = TestEnv::new();
+    env.start_after("ulimit -f 0", IMAGE)
+        .wait()
+        .ends_with(9)
+        .says("nothing was submitted")
+        .says("cannot write the record");
+    env.assert_submits(0);
+    // A result that goes to a file is not lost in silence either.
+    env.start_after(
+        "ulimit -f 0; exec >listing.txt",
+        &["images", "--bucket", "exports"],
+    )
+    .wait()
+    .ends_with(9)
+    .says("stdout did not take all");
+}
