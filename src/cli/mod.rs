@@ -4,6 +4,7 @@
 
 mod commands;
 mod exit;
+mod partial;
 mod printer;
 mod progress;
 #[cfg(feature = "simulator")]
@@ -22,6 +23,7 @@ use cvm_export::error::{Error, ErrorKind};
 use cvm_export::event::Events;
 
 use exit::Exit;
+use partial::Partials;
 use printer::{Loudness, Output, Printer, is_closed_pipe, stdout_failed};
 use settings::{GlobalArgs, JournalUse, Session};
 use signals::Signals;
@@ -151,6 +153,7 @@ async fn run(cli: Cli, environment: &Environment, printer: &Printer) -> Exit {
         printer,
         global: &global,
         signals: Signals::listen(),
+        partials: Partials::default(),
     };
     let result = match command {
         Command::Image(args) => commands::image::run(args, &context).await,
@@ -184,6 +187,7 @@ struct Context<'a> {
     printer: &'a Printer,
     global: &'a GlobalArgs,
     signals: Signals,
+    partials: Partials,
 }
 
 impl Context<'_> {
@@ -197,7 +201,7 @@ impl Context<'_> {
     ) -> Result<T, Error> {
         let (events, receiver) = Events::channel();
         let style = self.global.progress_style(self.environment);
-        let drawing = progress::draw(receiver, self.printer.clone(), style);
+        let drawing = progress::draw(receiver, self.printer.clone(), style, self.partials.clone());
         let result = match self.open(names, journal_use, events).await {
             Ok(session) => work(session).await,
             Err(error) => Err(error),

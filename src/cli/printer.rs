@@ -276,7 +276,7 @@ impl Printer {
 }
 
 /// An error in the form that scripts rely on.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct ErrorObject {
     schema: &'static str,
     kind: &'static str,

@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
+use crate::cli::partial::Partials;
 use crate::cli::printer::{Loudness, Output, Printer, plural};
 
 /// How often plain lines repeat where nothing changes.
@@ -34,6 +35,7 @@ pub(crate) fn draw(
     events: UnboundedReceiver<Event>,
     printer: Printer,
     style: Style,
+    partials: Partials,
 ) -> JoinHandle<()> {
     let bars = MultiProgress::new();
     if style != Style::Bars {
@@ -44,6 +46,7 @@ pub(crate) fn draw(
         style,
         bars,
         images: Vec::new(),
+        partials,
     };
     tokio::spawn(drawing.run(events))
 }
@@ -53,6 +56,7 @@ struct Drawing {
     style: Style,
     bars: MultiProgress,
     images: Vec<Watch>,
+    partials: Partials,
 }
 
 /// The watch over one image's files, or the download of one.
@@ -105,6 +109,7 @@ impl Drawing {
     }
 
     fn take(&mut self, event: &Event) {
+        self.partials.take(event);
         if self.printer.output == Output::Ndjson {
             self.write_json(event);
         }

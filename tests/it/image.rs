@@ -432,6 +432,31 @@ fn several_images_need_prefixes_that_differ_and_come_back_in_order() {
     assert_eq!(items[0]["state"], "failed");
     assert_eq!(items[0]["error"]["exit_code"], 3);
     assert_eq!(items[1]["state"], "complete");
+    // It is the whole object all the same, with what is known of it.
+    let keys = |item: &serde_json::Value| -> Vec<String> {
+        item.as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect()
+    };
+    let mut failed = keys(&items[0]);
+    failed.retain(|key| key != "error");
+    assert_eq!(failed, keys(&items[1]));
+    for (key, value) in [
+        ("bucket", serde_json::json!("exports-1250000000")),
+        ("region", serde_json::json!("ap-guangzhou")),
+        ("prefix", serde_json::json!("y-img-window03")),
+        ("format", serde_json::json!("raw")),
+        ("export_id", serde_json::Value::Null),
+        ("task_id", serde_json::Value::Null),
+        ("submitted_at", serde_json::Value::Null),
+        ("files", serde_json::json!([])),
+        ("reattach", serde_json::json!([])),
+        ("warnings", serde_json::json!([])),
+    ] {
+        assert_eq!(items[0][key], value, "{key}");
+    }
 }
 
 #[test]

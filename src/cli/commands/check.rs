@@ -75,7 +75,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             for image_id in &images {
                 let (request, known) = args
                     .request
-                    .request(&session.cloud, &destination, image_id, started)
+                    .request(context, &session.cloud, &destination, image_id, started)
                     .await?;
                 reports.push(
                     exporter

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use serde::Serialize;
 
 use super::exit::{Exit, Signal};
-use super::printer::ErrorObject;
+use super::partial::Partial;
 use super::settings::JournalUse;
 use super::{Context, RequestArgs, WatchArgs};
 
@@ -72,21 +72,18 @@ struct Outcomes {
 #[serde(untagged)]
 enum Item {
     Outcome(Box<ExportOutcome>),
-    Failed(Box<Failed>),
-}
-
-/// An image that was not submitted, or whose submit was refused.
-#[derive(Serialize)]
-struct Failed {
-    schema: &'static str,
-    state: &'static str,
-    image_id: ImageId,
-    error: ErrorObject,
+    /// One that came to no outcome.
+    Failed(Box<Partial>),
 }
 
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
     let images = args.request.images()?;
     let started = cvm_export::clock::now();
+    let partials = images.iter().map(|image_id| {
+        let (bucket, format) = (&args.request.bucket, args.request.format);
+        Partial::new(Some(image_id.clone()), Some(bucket), None, Some(format))
+    });
+    context.partials.begin(partials.collect(), !args.dry_run);
     let journal_use = if args.dry_run {
         JournalUse::IfThere
     } else {
@@ -104,7 +101,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             let exports = images.iter().map(|image_id| async {
                 let (request, known) = args
                     .request
-                    .request(&session.cloud, &destination, image_id, started)
+                    .request(context, &session.cloud, &destination, image_id, started)
                     .await?;
                 if args.dry_run {
                     let report = exporter.check(&request, known, &args.options()).await?;
@@ -164,12 +161,8 @@ fn several(
                 context.printer.error(&error, signal);
                 let exit = Exit::of_error(error.kind(), signal);
                 exits.push(exit);
-                items.push(Item::Failed(Box::new(Failed {
-                    schema: "cvm-export.export.v1",
-                    state: "failed",
-                    image_id: image_id.clone(),
-                    error: ErrorObject::new(&error, exit),
-                })));
+                let partial = context.partials.failed(image_id, &error, exit);
+                items.push(Item::Failed(Box::new(partial)));
             }
         }
     }

@@ -20,7 +20,7 @@ use cvm_export::export::{
 };
 use cvm_export::model::{BucketName, CheckName, ImageFormat, ImageId, RoleName};
 
-use super::{Context, Names, exit, printer, settings, tables, values};
+use super::{Context, Names, exit, partial, printer, settings, tables, values};
 
 /// The flags that say what is exported and where to; `image` and `check` share them.
 #[derive(clap::Args, Clone, Debug)]
@@ -108,6 +108,7 @@ impl RequestArgs {
     /// The request for one image, and what had to be looked up to word it.
     pub(super) async fn request(
         &self,
+        context: &Context<'_>,
         cloud: &Cloud,
         destination: &Destination,
         image_id: &ImageId,
@@ -139,6 +140,9 @@ impl RequestArgs {
                 })?)
             }
         };
+        if let Some(prefix) = &prefix {
+            context.partials.set_prefix(image_id, prefix);
+        }
         let request = ExportRequest {
             image_id: image_id.clone(),
             region: destination.region.clone(),
@@ -190,5 +194,7 @@ pub(super) async fn resolve(
 ) -> Result<Destination, Error> {
     let resolving =
         cvm_export::export::resolve(&session.cloud, &session.events, bucket, &session.region);
-    context.until_signalled(resolving).await
+    let destination = context.until_signalled(resolving).await?;
+    context.partials.settle(&destination);
+    Ok(destination)
 }

@@ -1,0 +1,177 @@
+//! What is known of this run's exports while it goes on: what a script gets of an export that has no
+//! outcome, because it failed before the submit or because the run ends at once.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cvm_export::error::{Error, ErrorKind};
+use cvm_export::event::{Event, EventKind};
+use cvm_export::export::{Destination, OutcomeFile, OutcomeState};
+use cvm_export::model::{BucketName, ExportId, ImageFormat, ImageId, Prefix, Region, TaskId};
+use serde::Serialize;
+
+use crate::cli::exit::Exit;
+use crate::cli::printer::ErrorObject;
+
+/// A documented field that only an outcome can fill: null.
+type NotKnown = ();
+
+/// The documented object of one export, with null for what is not known.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Partial {
+    schema: &'static str,
+    export_id: Option<ExportId>,
+    state: OutcomeState,
+    image_id: Option<ImageId>,
+    image_name: NotKnown,
+    region: Option<Region>,
+    bucket: Option<BucketName>,
+    format: Option<ImageFormat>,
+    prefix: Option<Prefix>,
+    task_id: Option<TaskId>,
+    request_id: NotKnown,
+    submitted_at: NotKnown,
+    completed_at: NotKnown,
+    reattach: Vec<String>,
+    files: Vec<OutcomeFile>,
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorObject>,
+}
+
+impl Partial {
+    /// An export of which the command line alone is known.
+    pub(crate) fn new(
+        image_id: Option<ImageId>,
+        bucket: Option<&BucketName>,
+        prefix: Option<Prefix>,
+        format: Option<ImageFormat>,
+    ) -> Self {
+        Self {
+            schema: "cvm-export.export.v1",
+            export_id: None,
+            state: OutcomeState::Checked,
+            image_id,
+            image_name: (),
+            region: None,
+            // A name without its AppId is not the bucket's.
+            bucket: bucket.filter(|name| name.app_id().is_some()).cloned(),
+            format,
+            prefix,
+            task_id: None,
+            request_id: (),
+            submitted_at: (),
+            completed_at: (),
+            reattach: Vec::new(),
+            files: Vec::new(),
+            warnings: Vec::new(),
+            error: None,
+        }
+    }
+
+    fn take(&mut self, kind: &EventKind, submits: bool) {
+        match kind {
+            // From here on a submit may be on its way.
+            EventKind::Checked { .. } if submits => self.state = OutcomeState::Unknown,
+            EventKind::Submitted {
+                export_id,
+                task_id,
+                reattach,
+                ..
+            } => {
+                self.state = OutcomeState::Running;
+                self.export_id = Some(export_id.clone());
+                self.task_id = *task_id;
+                self.reattach.clone_from(reattach);
+            }
+            EventKind::Attached {
+                export_id,
+                reattach,
+                ..
+            } => {
+                self.state = OutcomeState::Running;
+                self.export_id = Some(export_id.clone());
+                self.reattach.clone_from(reattach);
+            }
+            _ => {}
+        }
+    }
+
+    /// The same export after `error`, which says that nothing more will be done about it. What was
+    /// submitted goes on all the same.
+    fn after(mut self, error: &Error, exit: Exit) -> Self {
+        self.state = match error.kind() {
+            _ if !self.reattach.is_empty() => OutcomeState::Running,
+            ErrorKind::Interrupted => OutcomeState::Checked,
+            _ => OutcomeState::Failed,
+        };
+        self.error = Some(ErrorObject::new(error, exit));
+        self
+    }
+}
+
+/// The exports of this run; clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Partials(Arc<Mutex<List>>);
+
+#[derive(Debug, Default)]
+struct List {
+    items: Vec<Partial>,
+    submits: bool,
+}
+
+impl Partials {
+    /// Says what the run is about; `submits` tells whether it may submit.
+    pub(crate) fn begin(&self, items: Vec<Partial>, submits: bool) {
+        let mut list = self.lock();
+        list.items = items;
+        list.submits = submits;
+    }
+
+    /// Notes where the exports go.
+    pub(crate) fn settle(&self, destination: &Destination) {
+        for item in &mut self.lock().items {
+            item.region = Some(destination.region.clone());
+            item.bucket = Some(destination.bucket.clone());
+        }
+    }
+
+    /// Notes what the files of `image_id` start with.
+    pub(crate) fn set_prefix(&self, image_id: &ImageId, prefix: &Prefix) {
+        if let Some(item) = self.lock().find(Some(image_id)) {
+            item.prefix = Some(prefix.clone());
+        }
+    }
+
+    /// Notes what an event tells.
+    pub(crate) fn take(&self, event: &Event) {
+        let mut list = self.lock();
+        let submits = list.submits;
+        if let Some(item) = list.find(event.image_id.as_ref()) {
+            item.take(&event.kind, submits);
+        }
+    }
+
+    /// What is known of the export of `image_id` after `error`.
+    pub(crate) fn failed(&self, image_id: &ImageId, error: &Error, exit: Exit) -> Partial {
+        let known = self.lock().find(Some(image_id)).cloned();
+        known
+            .unwrap_or_else(|| Partial::new(Some(image_id.clone()), None, None, None))
+            .after(error, exit)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, List> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl List {
+    /// The export of an image; the only one where there is only one, as a wait may not know its image.
+    fn find(&mut self, image_id: Option<&ImageId>) -> Option<&mut Partial> {
+        match self.items.as_mut_slice() {
+            [only] => Some(only),
+            items => items
+                .iter_mut()
+                .find(|item| item.image_id.is_some() && item.image_id.as_ref() == image_id),
+        }
+    }
+}
