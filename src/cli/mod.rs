@@ -229,6 +229,16 @@ impl Context<'_> {
         }
     }
 
+    /// Prints what is known of the exports where a signal ended the run before there was an outcome:
+    /// scripts are promised an object.
+    fn show_interrupted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        result.inspect_err(|error| {
+            if error.kind() == ErrorKind::Interrupted {
+                self.partials.print(self.printer);
+            }
+        })
+    }
+
     async fn open(
         &self,
         names: Names<'_>,

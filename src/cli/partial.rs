@@ -10,7 +10,7 @@ use cvm_export::model::{BucketName, ExportId, ImageFormat, ImageId, Prefix, Regi
 use serde::Serialize;
 
 use crate::cli::exit::Exit;
-use crate::cli::printer::ErrorObject;
+use crate::cli::printer::{ErrorObject, Printer};
 
 /// A documented field that only an outcome can fill: null.
 type NotKnown = ();
@@ -36,6 +36,13 @@ pub(crate) struct Partial {
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorObject>,
+}
+
+/// Several exports, as several outcomes are shown.
+#[derive(Serialize)]
+struct Items<'a> {
+    schema: &'static str,
+    items: &'a [Partial],
 }
 
 impl Partial {
@@ -159,12 +166,29 @@ impl Partials {
             .after(error, exit)
     }
 
+    /// Prints what is known, as the outcomes would have been; nothing in text mode, and nothing where
+    /// the command is not about exports.
+    pub(crate) fn print(&self, printer: &Printer) {
+        self.lock().print(printer);
+    }
+
     fn lock(&self) -> MutexGuard<'_, List> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl List {
+    fn print(&self, printer: &Printer) {
+        match self.items.as_slice() {
+            [] => {}
+            [only] => printer.json(only),
+            items => printer.json(&Items {
+                schema: "cvm-export.exports.v1",
+                items,
+            }),
+        }
+    }
+
     /// The export of an image; the only one where there is only one, as a wait may not know its image.
     fn find(&mut self, image_id: Option<&ImageId>) -> Option<&mut Partial> {
         match self.items.as_mut_slice() {

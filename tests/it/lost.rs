@@ -331,6 +331,91 @@ fn a_signal_before_the_submit_is_an_object_for_scripts() {
     assert_eq!(json["reattach"], serde_json::json!([]));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_before_the_export_begins_is_an_object_for_scripts_too() {
+    let env = world(Naming::Api, 0.0);
+    let documented: Vec<String> = {
+        let json = env.line(&format!("{LINE} --output json")).ends_with(0);
+        let json = json.json();
+        json.as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect()
+    };
+    let image = "image --id img-linux001 --bucket exports --prefix";
+    let cases = [
+        (format!("{image} q"), "GetService", None),
+        (
+            format!("{image} {{image_name}}"),
+            "DescribeImages",
+            Some("exports-1250000000"),
+        ),
+        (
+            format!("{image} q --dry-run"),
+            "GetRole",
+            Some("exports-1250000000"),
+        ),
+        (
+            "wait --bucket exports --prefix q".to_owned(),
+            "GetService",
+            None,
+        ),
+        (
+            "wait --bucket exports --prefix q".to_owned(),
+            "ListObjects",
+            Some("exports-1250000000"),
+        ),
+    ];
+    for (line, slow, bucket) in cases {
+        let before = env.calls(slow);
+        env.cloud
+            .set_faults(vec![crate::support::delayed(slow, 30_000)]);
+        let line = format!("{line} --output json");
+        let running = env.start(&line.split(' ').collect::<Vec<_>>());
+        running.wait_for_ears();
+        if slow != "GetService" {
+            env.wait_for_calls("GetService", before + 1);
+        }
+        // A call is in the log only after the delay; by now it is on its way.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let start = std::time::Instant::now();
+        running.signal("TERM");
+        let run = running.wait().ends_with(143);
+        assert!(start.elapsed().as_secs() < 20, "{line}: {slow} held it up");
+        let json = run.json();
+        let keys: Vec<String> = json
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect();
+        assert_eq!(keys, documented, "{line}");
+        assert_eq!(json["state"], "checked", "{line}");
+        assert!(json["export_id"].is_null(), "{line}");
+        assert_eq!(json["bucket"].as_str(), bucket, "{line}");
+        assert_eq!(json["region"].is_null(), bucket.is_none(), "{line}");
+        assert_eq!(run.error_json()["kind"], "interrupted", "{line}");
+    }
+    let line = format!("{image} {{image_name}}-{{image_id}} --id img-multi002 --output json");
+    env.cloud
+        .set_faults(vec![crate::support::delayed("DescribeImages", 30_000)]);
+    let before = env.calls("GetService");
+    let running = env.start(&line.split(' ').collect::<Vec<_>>());
+    env.wait_for_calls("GetService", before + 1);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    running.signal("INT");
+    let json = running.wait().ends_with(130).json();
+    assert_eq!(json["schema"], "cvm-export.exports.v1");
+    for item in json["items"].as_array().expect("items") {
+        assert_eq!(item["state"], "checked");
+        assert_eq!(item["error"]["kind"], "interrupted");
+    }
+    let tasks = env.cloud.change(|world| world.started_tasks().len());
+    assert_eq!(tasks, 1, "the first run's alone");
+}
+
 #[test]
 fn no_durable_place_for_the_journal_means_no_submit() {
     let mut env = world(Naming::Api, 0.0);

@@ -89,7 +89,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     } else {
         JournalUse::Needed
     };
-    let results = context
+    let working = context
         .with_session(args.request.names(), journal_use, async |session| {
             let destination = super::resolve(context, &session, &args.request.bucket).await?;
             let exporter = Exporter::new(
@@ -120,7 +120,8 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             let running = futures_util::stream::iter(exports).buffered(CONCURRENT_EXPORTS);
             Ok(running.collect::<Vec<Result<ExportOutcome, Error>>>().await)
         })
-        .await?;
+        .await;
+    let results = context.show_interrupted(working)?;
     let signal = context.signals.received();
     if images.len() == 1 {
         return one(results, context, signal);
@@ -133,10 +134,11 @@ fn one(
     context: &Context<'_>,
     signal: Option<Signal>,
 ) -> Result<Exit, Error> {
-    let outcome = results
+    let result = results
         .into_iter()
         .next()
-        .unwrap_or_else(|| Err(Error::new(ErrorKind::Unexpected, "no image was named")))?;
+        .unwrap_or_else(|| Err(Error::new(ErrorKind::Unexpected, "no image was named")));
+    let outcome = context.show_interrupted(result)?;
     context.printer.outcome(&outcome);
     context.printer.json(&outcome);
     Ok(Exit::of_outcome(&outcome, signal))

@@ -122,9 +122,9 @@ impl RequestArgs {
             None => None,
             Some(template) => {
                 if template.needs_image_name() {
-                    known.image =
-                        cvm_export::export::fetch_image(cloud, &destination.region, image_id)
-                            .await?;
+                    let fetching =
+                        cvm_export::export::fetch_image(cloud, &destination.region, image_id);
+                    known.image = context.until_signalled(fetching).await?;
                 }
                 let name = known
                     .image

@@ -6,6 +6,7 @@ use cvm_export::export::{Exporter, WaitTarget};
 use cvm_export::model::{BucketName, ExportId, ImageFormat, ImageId, ObjectKey, Prefix};
 
 use super::exit::Exit;
+use super::partial::Partial;
 use super::settings::JournalUse;
 use super::{Context, Names, WatchArgs, values};
 
@@ -63,7 +64,14 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
         Said::Export(_) => JournalUse::Needed,
         Said::InBucket { .. } => JournalUse::IfThere,
     };
-    let outcome = context
+    let partial = Partial::new(
+        args.id.clone(),
+        args.bucket.as_ref(),
+        args.prefix.clone(),
+        None,
+    );
+    context.partials.begin(vec![partial], false);
+    let working = context
         .with_session(names, journal_use, async |session| {
             let target = match said {
                 Said::Export(export_id) => WaitTarget::Export(export_id),
@@ -99,7 +107,8 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 .wait(&target, args.watch.timeout, args.watch.poll())
                 .await
         })
-        .await?;
+        .await;
+    let outcome = context.show_interrupted(working)?;
     context.printer.outcome(&outcome);
     context.printer.json(&outcome);
     Ok(Exit::of_outcome(&outcome, context.signals.received()))

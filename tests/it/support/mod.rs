@@ -255,6 +255,20 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Waits until the run would hear a SIGTERM; earlier, it would end by it.
+    pub(crate) fn wait_for_ears(&self) {
+        let id = self.child.as_ref().expect("still running").id();
+        let caught = || {
+            let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+            let mask = status
+                .lines()
+                .find_map(|line| line.strip_prefix("SigCgt:"))
+                .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+            mask.is_some_and(|mask| mask & (1 << 14) != 0)
+        };
+        wait_until(|| "handlers of signals".to_owned(), caught);
+    }
+
     /// Sends a signal by its name, such as `INT`.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.as_ref().expect("still running").id().to_string();
