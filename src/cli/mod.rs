@@ -148,12 +148,13 @@ fn start_logs(printer: &Printer) {
 
 async fn run(cli: Cli, environment: &Environment, printer: &Printer) -> Exit {
     let Cli { command, global } = cli;
+    let partials = Partials::default();
     let context = Context {
         environment,
         printer,
         global: &global,
-        signals: Signals::listen(),
-        partials: Partials::default(),
+        signals: Signals::listen(printer.clone(), partials.clone()),
+        partials,
     };
     let result = match command {
         Command::Image(args) => commands::image::run(args, &context).await,
@@ -207,7 +208,9 @@ impl Context<'_> {
             Err(error) => Err(error),
         };
         // The last sender went with the session; what is left is to draw what it said.
-        if let Err(panic) = drawing.await {
+        let drawn = drawing.await;
+        self.partials.conclude();
+        if let Err(panic) = drawn {
             return Err(
                 Error::new(ErrorKind::Unexpected, "the progress display broke").with_source(panic),
             );

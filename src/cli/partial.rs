@@ -1,6 +1,7 @@
 //! What is known of this run's exports while it goes on: what a script gets of an export that has no
 //! outcome, because it failed before the submit or because the run ends at once.
 
+use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cvm_export::error::{Error, ErrorKind};
@@ -124,6 +125,8 @@ pub(crate) struct Partials(Arc<Mutex<List>>);
 struct List {
     items: Vec<Partial>,
     submits: bool,
+    /// Whether the run has come to its results, which are printed elsewhere.
+    is_over: bool,
 }
 
 impl Partials {
@@ -164,6 +167,48 @@ impl Partials {
         known
             .unwrap_or_else(|| Partial::new(Some(image_id.clone()), None, None, None))
             .after(error, exit)
+    }
+
+    /// Notes that the results are there: nothing must be printed beside them.
+    pub(crate) fn conclude(&self) {
+        self.lock().is_over = true;
+    }
+
+    /// The last words of a run that ends at once: where to go on, and the object of scripts.
+    pub(crate) fn take_leave(&self, printer: &Printer) {
+        // Held to the end, so that no result is printed at the same time.
+        let list = self.lock();
+        if list.is_over {
+            return;
+        }
+        if std::io::stderr().is_terminal() {
+            // Below the bars, or the `^C` of the terminal.
+            printer.stderr("");
+        }
+        if list.items.is_empty() {
+            let message = "interrupted again; this run ends at once";
+            printer.error(&Error::new(ErrorKind::Interrupted, message), None);
+            return;
+        }
+        printer.stderr("interrupted again; this run ends at once");
+        for item in &list.items {
+            let image = item
+                .image_id
+                .as_ref()
+                .map_or_else(String::new, |id| format!(" of image `{id}`"));
+            match item.state {
+                OutcomeState::Running => {
+                    printer.stderr(&format!("the export{image} goes on in the cloud"));
+                    printer.reattach(&item.reattach);
+                }
+                OutcomeState::Unknown => printer.stderr(&format!(
+                    "whether the export{image} was started is not known; \
+                     the same command looks before it submits"
+                )),
+                _ => {}
+            }
+        }
+        list.print(printer);
     }
 
     /// Prints what is known, as the outcomes would have been; nothing in text mode, and nothing where

@@ -1,11 +1,18 @@
-//! SIGINT, SIGTERM and SIGHUP: the first ends the watch in good order, a second ends the program.
+//! SIGINT, SIGTERM and SIGHUP: the first ends the watch in good order, a second ends the program once
+//! it has said where to go on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::exit::{Exit, Signal};
+use crate::cli::partial::Partials;
+use crate::cli::printer::Printer;
+
+/// How long the last words may take: a pipe that nobody empties must not hold the end up.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// What signals have come.
 #[derive(Clone, Debug)]
@@ -16,7 +23,7 @@ pub(crate) struct Signals {
 
 impl Signals {
     /// Starts to listen. A signal that cannot be caught does what it always did.
-    pub(crate) fn listen() -> Self {
+    pub(crate) fn listen(printer: Printer, partials: Partials) -> Self {
         let signals = Self {
             cancel: CancellationToken::new(),
             first: Arc::new(AtomicU8::new(0)),
@@ -28,6 +35,9 @@ impl Signals {
                 let exit = Exit::Signal(source.next().await);
                 if listener.cancel.is_cancelled() {
                     // The record is on disk before every step, so nothing is lost by leaving now.
+                    let (printer, partials) = (printer.clone(), partials.clone());
+                    let words = tokio::task::spawn_blocking(move || partials.take_leave(&printer));
+                    drop(tokio::time::timeout(LEAVE, words).await);
                     std::process::exit(i32::from(exit.code()));
                 }
                 listener.first.store(exit.code(), Ordering::Relaxed);

@@ -417,6 +417,78 @@ fn a_signal_before_the_export_begins_is_an_object_for_scripts_too() {
 }
 
 #[test]
+fn a_second_signal_ends_at_once_and_says_where_to_go_on() {
+    // The claim's update after the submit is slow, and the run waits for it.
+    let env = world(Naming::Api, 1000.0);
+    env.cloud.set_faults(vec![cvm_export::simulator::Fault {
+        occurrence: Some(2),
+        ..fault(
+            "PutObject",
+            Effect::DelayBefore {
+                milliseconds: 30_000,
+            },
+        )
+    }]);
+    let mut arguments = words();
+    arguments.extend(["--output", "json"]);
+    let running = env.start(&arguments);
+    wait_until(
+        || format!("submitted, {:?}", states(&env)),
+        || states(&env) == ["submitted"],
+    );
+    let start = std::time::Instant::now();
+    twice(&running);
+    let run = running
+        .wait()
+        .ends_with(143)
+        .says("goes on in the cloud")
+        .says("watch again: cvm-export wait --region ap-guangzhou");
+    assert!(start.elapsed().as_secs() < 15, "{}", run.stderr);
+    let json = run.json();
+    assert_eq!(json["state"], "running");
+    assert!(json["export_id"].is_string() && json["task_id"].is_u64());
+    assert_eq!(json["bucket"], "exports-1250000000");
+    assert_eq!(json["prefix"], "p");
+    let reattach: Vec<String> = serde_json::from_value(json["reattach"].clone()).expect("words");
+    env.cloud.set_faults(Vec::new());
+    env.cloud.change(|world| world.export_seconds = Some(0.0));
+    let words: Vec<&str> = reattach[1..].iter().map(String::as_str).collect();
+    let words = [&words[..], &["--timeout", "500ms"]].concat();
+    env.run(&words).ends_with(6);
+    env.assert_submits(1);
+}
+
+#[test]
+fn a_second_signal_while_the_submit_is_on_its_way_does_not_claim_that_nothing_was_started() {
+    let env = world(Naming::Api, 0.2);
+    env.cloud
+        .set_faults(vec![crate::support::delayed("ExportImages", 8_000)]);
+    let mut arguments = words();
+    arguments.extend(["--output", "json"]);
+    let running = env.start(&arguments);
+    wait_until(
+        || format!("intended, {:?}", states(&env)),
+        || states(&env) == ["intended"],
+    );
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    twice(&running);
+    let run = running.wait().ends_with(143).says("is not known");
+    let json = run.json();
+    assert_eq!(json["state"], "unknown");
+    assert_eq!(json["reattach"], serde_json::json!([]));
+    // What it says is true: the same command looks.
+    let run = env.line(LINE).ends_with(0);
+    is_one_export(&env, &run);
+}
+
+/// SIGINT, and SIGTERM once that has been heard: two of one kind could become one.
+fn twice(running: &crate::support::Running) {
+    running.signal("INT");
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    running.signal("TERM");
+}
+
+#[test]
 fn no_durable_place_for_the_journal_means_no_submit() {
     let mut env = world(Naming::Api, 0.0);
     let file = env.home.path().join("occupied");
