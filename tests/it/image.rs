@@ -424,6 +424,15 @@ fn several_images_need_prefixes_that_differ_and_come_back_in_order() {
     assert_eq!(json["items"][0]["image_id"], "img-b");
     assert_eq!(json["items"][1]["image_id"], "img-a");
     assert_eq!(json["items"][1]["prefix"], "x-img-a");
+    // Names that look different and are not.
+    env.cloud.change(|world| {
+        for id in ["img-a", "img-b"] {
+            world.image_mut(id).expect("it was added").name = "same".to_owned();
+        }
+    });
+    env.line("image --id img-b,img-a --bucket exports --prefix {image_name}")
+        .ends_with(2)
+        .says("would both have `same`");
     // One of several that cannot be exported does not hide the other.
     let run = env
         .line("image --id img-window03 --id img-linux001 --bucket exports --prefix y-{image_id} --output json")

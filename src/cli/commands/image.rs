@@ -3,7 +3,8 @@
 use clap::ValueEnum;
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::export::{
-    ExportOptions, ExportOutcome, Exporter, IfExists, OutcomeFile, Queueing, Waiting,
+    ExportOptions, ExportOutcome, ExportRequest, Exporter, IfExists, Known, OutcomeFile, Queueing,
+    Waiting,
 };
 use cvm_export::model::ImageId;
 use futures_util::StreamExt;
@@ -98,11 +99,15 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 session.events.clone(),
                 context.signals.cancel(),
             );
-            let exports = images.iter().map(|image_id| async {
-                let (request, known) = args
-                    .request
+            let wording = images.iter().map(|image_id| {
+                args.request
                     .request(context, &session.cloud, &destination, image_id, started)
-                    .await?;
+            });
+            let wording = futures_util::stream::iter(wording).buffered(CONCURRENT_EXPORTS);
+            let requests: Vec<Result<(ExportRequest, Known), Error>> = wording.collect().await;
+            refuse_same_names(&requests)?;
+            let exports = requests.into_iter().map(|request| async {
+                let (request, known) = request?;
                 if args.dry_run {
                     let report = exporter.check(&request, known, &args.options()).await?;
                     report.require(&args.request.skip_checks)?;
@@ -127,6 +132,23 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
         return one(results, context, signal);
     }
     Ok(several(&images, results, context, signal))
+}
+
+/// Two images under one prefix would write the same files by the console's rule.
+fn refuse_same_names(requests: &[Result<(ExportRequest, Known), Error>]) -> Result<(), Error> {
+    let mut prefixes = std::collections::BTreeSet::new();
+    for (request, _) in requests.iter().flatten() {
+        if !prefixes.insert(&request.prefix) {
+            let prefix = request.prefix.as_ref().map_or("", |prefix| prefix.as_str());
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "--prefix: two of the images would both have `{prefix}` (example: `backup-{{image_id}}`)"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn one(
