@@ -47,6 +47,8 @@ pub(crate) struct Printer {
     pub(crate) loudness: Loudness,
     /// Whether escape sequences may be written to stderr.
     pub(crate) color: bool,
+    /// Whether the cloud is a simulated one that ends with this command.
+    is_rehearsal: bool,
     /// The first failure of stdout, until it is asked for.
     failure: Arc<Mutex<Option<io::Error>>>,
 }
@@ -57,6 +59,7 @@ impl Printer {
             output,
             loudness,
             color,
+            is_rehearsal: false,
             failure: Arc::default(),
         }
     }
@@ -76,6 +79,14 @@ impl Printer {
     pub(crate) fn take_failure(&self) -> Option<Error> {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.take().map(stdout_failed)
+    }
+
+    /// The same printer, for a cloud that ends with the command where `is_rehearsal` says so.
+    pub(crate) fn in_rehearsal(self, is_rehearsal: bool) -> Self {
+        Self {
+            is_rehearsal,
+            ..self
+        }
     }
 
     /// A line of data, in text mode only.
@@ -261,9 +272,16 @@ impl Printer {
 
     /// The command that takes a watch up again.
     pub(crate) fn reattach(&self, words: &[String]) {
-        if !words.is_empty() {
-            self.stderr(&format!("  watch again: {}", shell_line(words)));
+        if words.is_empty() {
+            return;
         }
+        self.stderr(&match self.is_rehearsal {
+            false => format!("  watch again: {}", shell_line(words)),
+            // The command would look into the real cloud.
+            true => {
+                "  the simulated cloud ends with this command; a real export would go on".to_owned()
+            }
+        });
     }
 
     fn paint(&self, code: &str, text: &str) -> String {

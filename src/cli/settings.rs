@@ -125,7 +125,20 @@ impl GlobalArgs {
         let no_color = environment.is_set("NO_COLOR");
         let is_dumb = environment.get("TERM") == Some("dumb");
         let color = crate::cli::printer::use_color(self.color, no_color, is_dumb);
-        Printer::new(self.output, self.loudness(), color)
+        let printer = Printer::new(self.output, self.loudness(), color);
+        printer.in_rehearsal(self.is_rehearsal())
+    }
+
+    /// Whether the command runs against a simulated cloud of its own.
+    #[cfg(feature = "simulator")]
+    fn is_rehearsal(&self) -> bool {
+        self.simulate
+    }
+
+    #[cfg(not(feature = "simulator"))]
+    #[expect(clippy::unused_self, reason = "as its twin with the simulator")]
+    fn is_rehearsal(&self) -> bool {
+        false
     }
 
     pub(crate) fn progress_style(&self, environment: &Environment) -> Style {

@@ -261,7 +261,10 @@ async fn by_keys(
     );
     let mut found = ad_hoc(cloud, &request, files);
     found.names_image = first.is_some();
-    found.record.submitted_at = since;
+    if since.is_some() {
+        found.record.state = RecordState::Submitted;
+        found.record.submitted_at = since;
+    }
     Ok(found)
 }
 
@@ -443,7 +446,8 @@ fn ad_hoc_request(
 /// A record that is made for this wait alone: it is not kept.
 fn ad_hoc(cloud: &Cloud, request: &ExportRequest, files: Vec<RecordFile>) -> Found {
     let mut record = Record::begin(request, files, cloud.now());
-    record.state = RecordState::Submitted;
+    // Nobody has said that it was started; the bucket will show it, or not.
+    record.state = RecordState::Intended;
     Found::new(record, Source::CommandLine)
 }
 

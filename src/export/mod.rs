@@ -59,7 +59,7 @@ use attach::{Found, Source};
 use claim::{Claim, Claimed};
 use journal::Lock;
 use preflight::{GatherOptions, gather, judge};
-use resume::default_timeout;
+use resume::{default_timeout, sign_window};
 use submit::{Submission, Submitted};
 use watch::WatchEnd;
 
@@ -314,7 +314,8 @@ impl Exporter {
                 Ok(ExportOutcome::of(&record).left_running())
             }
             Submitted::Accepted | Submitted::Lost => {
-                this.watch_to_end(record, remaining(), options, &mut claim)
+                let sign_window = sign_window(&record);
+                this.watch_to_end(record, remaining(), sign_window, options, &mut claim)
                     .await
             }
             Submitted::Interrupted if record.state == RecordState::Abandoned => {

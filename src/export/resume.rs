@@ -141,7 +141,12 @@ impl Exporter {
                 ..self.clone()
             }
         };
-        this.watch_to_end(record, timeout, options, &mut claim)
+        let sign_window = match record.state {
+            // A person waits for what he named as long as he said; there may be no start to look for.
+            RecordState::Intended if source == Source::CommandLine => Some(timeout),
+            _ => sign_window(&record),
+        };
+        this.watch_to_end(record, timeout, sign_window, options, &mut claim)
             .await
     }
 
@@ -149,10 +154,10 @@ impl Exporter {
         &self,
         mut record: Record,
         timeout: Duration,
+        sign_window: Option<Duration>,
         how: &ExportOptions,
         claim: &mut Claim,
     ) -> Result<ExportOutcome, Error> {
-        let sign_window = (record.state == RecordState::Intended).then_some(SIGN_WINDOW);
         let limit = sign_window.map_or(timeout, |window| window.min(timeout));
         self.events.emit(EventKind::Watching {
             files: record.files.len(),
@@ -227,6 +232,11 @@ impl Exporter {
         }
         Ok(ExportOutcome::of(record))
     }
+}
+
+/// How long to look for signs that the export of `record` was started, where nobody knows.
+pub(super) fn sign_window(record: &Record) -> Option<Duration> {
+    (record.state == RecordState::Intended).then_some(SIGN_WINDOW)
 }
 
 /// Refuses an export that runs and takes fewer disks than asked for: the others will never come.

@@ -256,7 +256,7 @@ fn wait_needs_to_know_how_many_files_there_will_be() {
         .ends_with(0);
     assert!(run.json()["image_id"].is_null());
     env.line("wait --bucket exports not-there.raw --timeout 500ms")
-        .ends_with(6);
+        .ends_with(11);
     env.line("wait exp-unknown1")
         .ends_with(2)
         .says("knows no export");
