@@ -160,7 +160,7 @@ impl From<DownloadError> for Error {
             DownloadError::Disk { .. } => (ErrorKind::LocalDisk, again),
             DownloadError::Mismatch { .. } => (
                 ErrorKind::Verification,
-                "something between here and the bucket changes the bytes; try another network or `--internal`",
+                "something between here and the bucket changes the bytes; fetch it again over another network",
             ),
             DownloadError::NoChecksum { .. } => (
                 ErrorKind::Verification,
