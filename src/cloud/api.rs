@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 
 use crate::auth::{Timestamp, tc3};
 use crate::cloud::http::{
-    Again, Attempt, Connection, HttpClient, Request, RequestError, Response, header_name,
-    header_value, secret_value,
+    ANSWERED_BY_OTHERS, Again, Attempt, Connection, HttpClient, Request, RequestError, Response,
+    header_name, header_value, secret_value,
 };
 use crate::error::{Error, ErrorKind};
 use crate::model::{CloudText, Region};
@@ -287,6 +287,7 @@ impl std::error::Error for ApiError {
 impl From<ApiError> for Error {
     fn from(error: ApiError) -> Self {
         let action = error.action;
+        let hint = |text: &str| Some(text.to_owned());
         let (kind, message, hint) = match error.kind() {
             ApiErrorKind::Credentials => (
                 ErrorKind::Credentials,
@@ -296,25 +297,26 @@ impl From<ApiError> for Error {
             ApiErrorKind::NotPermitted => (
                 ErrorKind::Permission,
                 format!("these credentials may not call {action}"),
-                Some("`cvm-export check --print-policy` prints the rights that are needed".to_owned()),
+                hint("`cvm-export check --print-policy` prints the rights that are needed"),
             ),
             ApiErrorKind::Refused => (
                 ErrorKind::Refused,
                 format!("the cloud refused {action}"),
-                Some(format!("the page of {action} in the API documentation explains the code")),
+                hint(&format!(
+                    "the page of {action} in the API documentation explains the code"
+                )),
             ),
             ApiErrorKind::Throttled => (
                 ErrorKind::Quota,
                 format!("{action} is called too often"),
-                Some("other programs use the same account; run the command again later".to_owned()),
+                hint("other programs use the same account; run the command again later"),
             ),
             ApiErrorKind::NoAnswer => (
                 ErrorKind::Unexpected,
                 format!("{action} brought no usable answer"),
                 match &error.problem {
                     Problem::Request(problem) => problem.hint(),
-                    _ => Some("something between here and the cloud may answer in its place; run the command again, \
-                               and look at the proxy if it repeats".to_owned()),
+                    _ => hint(ANSWERED_BY_OTHERS),
                 },
             ),
         };

@@ -44,6 +44,10 @@ const CLOCK_NOISE_MILLISECONDS: u64 = 2_000;
 /// A server that asks for more patience than this is asked again earlier.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// What to do about an answer that cannot be the cloud's.
+pub(crate) const ANSWERED_BY_OTHERS: &str = "something between here and the cloud may answer in its \
+    place; run the command again, and look at the proxy if it repeats";
+
 /// When and how often a failed call is repeated.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {

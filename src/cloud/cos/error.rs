@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::Deserialize;
 
-use crate::cloud::http::{Again, Attempt, RequestError, Response};
+use crate::cloud::http::{ANSWERED_BY_OTHERS, Again, Attempt, RequestError, Response};
 use crate::error::{Error, ErrorKind};
 use crate::model::CloudText;
 
@@ -287,11 +287,19 @@ impl From<CosError> for Error {
         let (kind, message, hint) = match error.kind() {
             CosErrorKind::Credentials => {
                 let hint = match error.code() {
-                    Some("RequestTimeTooSkewed") => "set this machine's clock: it is more than 15 minutes off",
-                    Some("ExpiredToken") => "the session token is no longer valid; get new temporary credentials",
+                    Some("RequestTimeTooSkewed") => {
+                        "set this machine's clock: it is more than 15 minutes off"
+                    }
+                    Some("ExpiredToken") => {
+                        "the session token is no longer valid; get new temporary credentials"
+                    }
                     _ => "`-v` says where the credentials came from",
                 };
-                (ErrorKind::Credentials, "COS does not accept the credentials".to_owned(), Some(hint.to_owned()))
+                (
+                    ErrorKind::Credentials,
+                    "COS does not accept the credentials".to_owned(),
+                    Some(hint.to_owned()),
+                )
             }
             CosErrorKind::NotPermitted => (
                 ErrorKind::Permission,
@@ -321,8 +329,7 @@ impl From<CosError> for Error {
                 format!("{operation} brought no usable answer"),
                 match &error.problem {
                     Problem::Request(problem) => problem.hint(),
-                    _ => Some("something between here and the cloud may answer in its place; run the command again, \
-                               and look at the proxy if it repeats".to_owned()),
+                    _ => Some(ANSWERED_BY_OTHERS.to_owned()),
                 },
             ),
         };

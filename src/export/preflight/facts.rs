@@ -12,13 +12,11 @@ use crate::cloud::actions::cvm::{DescribeImages, ExportImagesDryRun, Image};
 use crate::cloud::actions::region::DescribeRegions;
 use crate::cloud::api::{ApiError, ApiErrorKind};
 use crate::cloud::cos::{BucketEntry, BucketHead, CosError, CosErrorKind, ObjectMeta, UploadList};
-use crate::error::Error;
+use crate::error::{Error, one_line};
+use crate::export::claim::CLAIM_LIMIT_BYTES;
 use crate::export::record::Record;
 use crate::export::request::{Disk, DiskRole, ExpectedFile, ExportRequest};
 use crate::model::{CloudText, ImageId, ObjectKey, Region};
-
-/// A claim is a record of a few KiB; anything larger is not one of ours.
-const CLAIM_LIMIT_BYTES: usize = 1024 * 1024;
 
 /// What is known about one thing.
 #[derive(Clone, Debug)]
@@ -468,7 +466,7 @@ fn api_fact<T>(answer: Result<T, ApiError>) -> Result<Fact<T>, Error> {
         Err(error) => match error.kind() {
             ApiErrorKind::Credentials => Err(error.into()),
             ApiErrorKind::NotPermitted => Ok(Fact::NotPermitted(error.to_string())),
-            _ => Ok(Fact::NoAnswer(with_causes(&error))),
+            _ => Ok(Fact::NoAnswer(one_line(&error))),
         },
     }
 }
@@ -479,7 +477,7 @@ fn cos_fact<T>(answer: Result<T, CosError>) -> Result<Fact<T>, Error> {
         Err(error) => match error.kind() {
             CosErrorKind::Credentials => Err(error.into()),
             CosErrorKind::NotPermitted => Ok(Fact::NotPermitted(error.to_string())),
-            _ => Ok(Fact::NoAnswer(with_causes(&error))),
+            _ => Ok(Fact::NoAnswer(one_line(&error))),
         },
     }
 }
@@ -490,18 +488,4 @@ fn existing<T>(answer: Result<T, CosError>) -> Result<Fact<Option<T>>, Error> {
         Err(error) if error.kind() == CosErrorKind::NotFound => Ok(Fact::Known(None)),
         other => cos_fact(other.map(Some)),
     }
-}
-
-/// The error and its causes as one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let line = cause.to_string();
-        if !text.contains(&line) {
-            text = format!("{text}: {line}");
-        }
-        next = cause.source();
-    }
-    CloudText::new(&text).to_string()
 }
