@@ -148,8 +148,8 @@ pub enum EventKind {
     Downloaded {
         /// Its key.
         key: ObjectKey,
-        /// Where it is; `None` when it went to a pipe.
-        path: Option<std::path::PathBuf>,
+        /// Where it is, as text that can be shown; `None` when it went to a pipe.
+        path: Option<String>,
         /// Its size.
         size_bytes: u64,
         /// Whether its checksum was compared with the one that COS names.

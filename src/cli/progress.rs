@@ -196,9 +196,7 @@ impl Drawing {
                 size_bytes,
                 is_verified,
             } => {
-                let place = path
-                    .as_ref()
-                    .map_or_else(|| "the pipe".to_owned(), |path| path.display().to_string());
+                let place = path.as_ref().map_or("the pipe", String::as_str);
                 let verified = if *is_verified {
                     "verified"
                 } else {

@@ -435,6 +435,46 @@ fn what_can_be_no_download_is_refused() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_name_that_is_no_unicode_breaks_no_result() {
+    use std::os::unix::ffi::OsStrExt;
+    let case = Case::new(noise(10));
+    let name = std::ffi::OsStr::from_bytes(b"odd-\xff.raw");
+    for form in ["text", "json", "ndjson"] {
+        let words = [
+            "download",
+            "cos://exports/folder/disk.raw",
+            "--output",
+            form,
+            "--to",
+        ];
+        let done = case.env.command(&words).arg(name).output().expect("an end");
+        assert_eq!(
+            done.status.code(),
+            Some(0),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        let words = [
+            "verify",
+            "--bucket",
+            "exports",
+            "--key",
+            "folder/disk.raw",
+            "--output",
+            form,
+        ];
+        let done = case.env.command(&words).arg(name).output().expect("an end");
+        assert_eq!(
+            done.status.code(),
+            Some(0),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+}
+
+#[test]
 fn an_export_is_fetched_by_its_id() {
     let env = TestEnv::new();
     env.cloud.change(|world| {

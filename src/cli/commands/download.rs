@@ -93,7 +93,7 @@ struct Item {
     crc64: Option<String>,
     etag: String,
     storage_class: String,
-    local_path: Option<PathBuf>,
+    local_path: Option<String>,
     sha256: Option<String>,
     /// Whether the checksum was compared with the one that COS names.
     verified: bool,
@@ -148,7 +148,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 };
                 session.events.emit(EventKind::Downloaded {
                     key: address.key.clone(),
-                    path: done.path.clone(),
+                    path: done.path.as_deref().map(shown),
                     size_bytes: done.object.size_bytes,
                     is_verified: done.is_verified,
                 });
@@ -158,13 +158,18 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
         })
         .await?;
     for path in items.iter().filter_map(|item| item.local_path.as_ref()) {
-        context.printer.data(&path.display().to_string());
+        context.printer.data(path);
     }
     context.printer.json(&Downloads {
         schema: "cvm-export.downloads.v1",
         items,
     });
     Ok(Exit::Done)
+}
+
+/// A path as text: JSON has no other, and a name that is no Unicode must not break the result.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 impl Item {
@@ -176,7 +181,7 @@ impl Item {
             crc64: done.crc64.map(|crc64| crc64.to_string()),
             etag: done.object.etag,
             storage_class: done.object.storage_class,
-            local_path: done.path,
+            local_path: done.path.as_deref().map(shown),
             sha256: done.sha256,
             verified: done.is_verified,
             fetched_bytes: done.fetched_bytes,

@@ -39,7 +39,7 @@ pub(crate) struct Args {
 /// What was found about one file.
 #[derive(Serialize)]
 struct Item {
-    file: PathBuf,
+    file: String,
     verified: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     difference: Option<String>,
@@ -247,7 +247,7 @@ fn in_record(known: &[(String, Expected)], file: &Path, record: &Path) -> Result
 impl Item {
     fn new(file: &Path) -> Self {
         Self {
-            file: file.to_owned(),
+            file: file.display().to_string(),
             verified: None,
             difference: None,
             size_bytes: None,
@@ -271,7 +271,7 @@ impl Item {
     }
 
     fn show(&self, context: &Context<'_>) {
-        let file = self.file.display();
+        let file = &self.file;
         match (self.verified, &self.difference) {
             (Some(true), _) => context.printer.data(&format!("{file}: OK")),
             (Some(false), difference) => {
@@ -284,14 +284,14 @@ impl Item {
         }
         #[cfg(feature = "inspect")]
         if let Some(disk) = &self.disk {
+            let path = Path::new(&self.file);
             for line in disk.summary() {
                 context.printer.data(&line);
             }
-            let name = self
-                .file
+            let name = path
                 .file_stem()
                 .map(|stem| stem.to_string_lossy().into_owned());
-            let words = disk.virt_install(&self.file, &name.unwrap_or_else(|| "disk".to_owned()));
+            let words = disk.virt_install(path, &name.unwrap_or_else(|| "disk".to_owned()));
             context.printer.data(&super::printer::shell_line(&words));
         }
     }
