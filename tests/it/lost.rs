@@ -286,7 +286,10 @@ fn a_signal_during_the_submit_waits_for_its_answer() {
 
 #[test]
 fn a_signal_before_the_submit_starts_nothing_and_is_heard_at_once() {
-    for (slow, before) in [("GetService", "GetService"), ("GetRole", "DescribeImages")] {
+    for (slow, before) in [
+        ("GetRole", "DescribeImages"),
+        ("HeadBucket", "DescribeImages"),
+    ] {
         let env = world(Naming::Api, 0.0);
         env.cloud.set_faults(vec![fault(
             slow,

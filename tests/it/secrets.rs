@@ -67,11 +67,6 @@ fn no_secret_is_in_any_output_log_journal_or_claim() {
         "image --id img-1 --bucket exports --secret-key {KEY} --no-such-flag"
     ));
     look("a wrong flag", run.stderr);
-    // A server that echoes what it was sent.
-    let echo = Effect::ApiError {
-        code: format!("Echo.{KEY}"),
-    };
-    drop(echo);
     for (path, text) in files_below(env.home.path()) {
         look(&format!("file {}", path.display()), text);
     }
