@@ -206,7 +206,7 @@ impl Drawing {
                     "{about}fetched: {key} to {place} ({}, {verified})",
                     BinaryBytes(*size_bytes)
                 ));
-                self.forget(key);
+                self.forget(|watch| watch.key.as_ref() == Some(key));
             }
             EventKind::Warning { message } => {
                 self.bars
@@ -355,7 +355,10 @@ impl Drawing {
         let (done, total) = (BinaryBytes(*bytes_done), BinaryBytes(*bytes_total));
         let line = format!("fetching {key}: {done} of {total}, {speed}{left}");
         let style = self.style;
-        let (watch, is_new) = self.watch_named(event.image_id.as_ref(), Some(key));
+        let image_id = event.image_id.as_ref();
+        // An export whose files are fetched is complete; its own line would only be repeated.
+        self.forget(|watch| watch.key.is_none() && watch.image_id.as_ref() == image_id);
+        let (watch, is_new) = self.watch_named(image_id, Some(key));
         watch.line.clone_from(&line);
         watch.bar.set_style(bytes_style());
         watch.bar.set_length(*bytes_total);
@@ -366,13 +369,9 @@ impl Drawing {
         }
     }
 
-    /// Takes the bar of a finished download away.
-    fn forget(&mut self, key: &ObjectKey) {
-        if let Some(position) = self
-            .images
-            .iter()
-            .position(|watch| watch.key.as_ref() == Some(key))
-        {
+    /// Takes the bar of something that is over away.
+    fn forget(&mut self, is_over: impl Fn(&Watch) -> bool) {
+        if let Some(position) = self.images.iter().position(is_over) {
             let watch = self.images.remove(position);
             watch.bar.finish_and_clear();
         }

@@ -19,6 +19,18 @@ pub enum DownloadError {
         /// The key.
         key: ObjectKey,
     },
+    /// Another object stands under the key than the one that is wanted.
+    #[error("`{key}` has been replaced by another object since the export was complete")]
+    Replaced {
+        /// The key.
+        key: ObjectKey,
+    },
+    /// The key names no file, or two keys name the same one.
+    #[error("{problem}")]
+    Name {
+        /// What is wrong.
+        problem: String,
+    },
     /// COS did not bring the bytes.
     #[error("the object `{key}` was not fetched")]
     Cos {
@@ -105,7 +117,7 @@ impl DownloadError {
         }
     }
 
-    pub(super) fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Disk {
             action,
@@ -127,6 +139,14 @@ impl From<DownloadError> for Error {
             DownloadError::Missing { .. } => (
                 ErrorKind::Precondition,
                 "look at the names with `cvm-export status`, or wait for the export with `cvm-export wait`",
+            ),
+            DownloadError::Replaced { .. } => (
+                ErrorKind::Precondition,
+                "fetch what stands there now with `cvm-export download cos://BUCKET/KEY`, or export anew",
+            ),
+            DownloadError::Name { .. } => (
+                ErrorKind::Usage,
+                "fetch the objects one by one, with a file named by `--to`",
             ),
             DownloadError::Cos { .. } => {
                 let DownloadError::Cos { key, source } = error else {

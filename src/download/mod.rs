@@ -11,6 +11,7 @@
 
 mod error;
 mod file;
+mod landing;
 mod ledger;
 mod pipe;
 mod target;
@@ -18,15 +19,17 @@ mod transfer;
 mod verify;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Once};
 
 use tokio_util::sync::CancellationToken;
 
 pub use error::DownloadError;
+pub use landing::{FolderLook, advice, look_at_folder, make_folder, places_in};
 pub use verify::{Expected, Seen, verify_file};
 
 use crate::cloud::cos::{CosClient, ObjectMeta};
 use crate::crc64::Crc64;
-use crate::event::Events;
+use crate::event::{EventKind, Events};
 use crate::model::{BucketName, ObjectKey, Region};
 use transfer::{Limits, Source};
 
@@ -85,6 +88,8 @@ pub struct ObjectAddress {
     pub region: Region,
     /// The key.
     pub key: ObjectKey,
+    /// The ETag that it must have, where only that one object will do.
+    pub etag: Option<String>,
 }
 
 /// An object that has arrived.
@@ -110,6 +115,7 @@ pub struct Downloader {
     cos: CosClient,
     events: Events,
     cancel: CancellationToken,
+    advised: Arc<Once>,
 }
 
 impl Downloader {
@@ -120,6 +126,15 @@ impl Downloader {
             cos,
             events,
             cancel,
+            advised: Arc::new(Once::new()),
+        }
+    }
+
+    /// Says what is worth knowing before `bytes` of raw disks are fetched; once.
+    pub fn announce(&self, bytes: u64) {
+        if let Some(advice) = advice(bytes) {
+            self.advised
+                .call_once(|| self.events.emit(EventKind::Settled { message: advice }));
         }
     }
 
@@ -151,6 +166,7 @@ impl Downloader {
         loop {
             let source = self.source(address, options).await?;
             match file::fetch(self, source, path, options).await {
+                Ok(done) => return Ok(self.arrived(done)),
                 // The object was replaced midway: what had arrived is of no use any more.
                 Err(error) if error.is_change() && replaced == 0 => {
                     replaced += 1;
@@ -164,7 +180,7 @@ impl Downloader {
                         key: address.key.clone(),
                     });
                 }
-                done => return done,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -180,7 +196,19 @@ impl Downloader {
         options: &DownloadOptions,
     ) -> Result<Downloaded, DownloadError> {
         let source = self.source(address, options).await?;
-        pipe::fetch(self, source, output, options).await
+        let done = pipe::fetch(self, source, output, options).await?;
+        Ok(self.arrived(done))
+    }
+
+    /// Tells that an object has arrived.
+    fn arrived(&self, done: Downloaded) -> Downloaded {
+        self.events.emit(EventKind::Downloaded {
+            key: done.object.key.clone(),
+            path: done.path.as_deref().map(|path| path.display().to_string()),
+            size_bytes: done.object.size_bytes,
+            is_verified: done.is_verified,
+        });
+        done
     }
 
     /// Looks the object up, and refuses one that could not be verified where that is wanted.
@@ -193,6 +221,7 @@ impl Downloader {
             bucket,
             region,
             key,
+            etag,
         } = address;
         let looking = self.cos.head_object(bucket, region, key);
         let found = tokio::select! {
@@ -205,6 +234,12 @@ impl Downloader {
                 key: key.clone(),
             });
         };
+        if etag.as_ref().is_some_and(|etag| *etag != object.etag) {
+            return Err(DownloadError::Replaced { key: key.clone() });
+        }
+        if key.as_str().ends_with(".raw") {
+            self.announce(object.size_bytes);
+        }
         if object.crc64.is_none() {
             if options.require_checksum {
                 return Err(DownloadError::NoChecksum { key: key.clone() });

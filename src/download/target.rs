@@ -326,14 +326,14 @@ pub(super) fn free_bytes(_path: &Path) -> Option<u64> {
 }
 
 #[cfg(unix)]
-fn allocated_bytes(file: &File) -> Option<u64> {
+pub(super) fn allocated_bytes(file: &File) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
     // The unit is 512 bytes, whatever the file system's own is.
     Some(file.metadata().ok()?.blocks().saturating_mul(512))
 }
 
 #[cfg(not(unix))]
-fn allocated_bytes(_file: &File) -> Option<u64> {
+pub(super) fn allocated_bytes(_file: &File) -> Option<u64> {
     None
 }
 

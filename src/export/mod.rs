@@ -11,6 +11,7 @@ mod attach;
 mod claim;
 mod earlier;
 mod journal;
+mod landing;
 mod look;
 mod outcome;
 mod policy;
@@ -32,10 +33,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use attach::WaitTarget;
 pub use journal::{Journal, JournalError};
+pub use landing::Landing;
 pub use outcome::{ExportOutcome, OutcomeFile, OutcomeState};
 pub use policy::minimal_policy;
 pub use preflight::{
-    AttachedPolicy, DryRun, Fact, Facts, IfExists, PreflightReport, check_image, disks, fetch_image,
+    AttachedPolicy, DryRun, Fact, Facts, IfExists, LandingFacts, PreflightReport, check_image,
+    disks, fetch_image,
 };
 pub use record::{
     Baseline, FinishedObject, Record, RecordError, RecordFile, RecordState, WatchedName,
@@ -100,6 +103,9 @@ pub struct ExportOptions {
     pub skipped_checks: Vec<CheckName>,
     /// Whether to give up a record of which nobody knows what became of it, and start anew.
     pub resubmit: bool,
+    /// Where the files are to be fetched to afterwards, with [`Exporter::fetch`]: it is looked at before
+    /// the submit.
+    pub landing: Option<Landing>,
 }
 
 impl Default for ExportOptions {
@@ -113,6 +119,7 @@ impl Default for ExportOptions {
             keep_claim: true,
             skipped_checks: Vec::new(),
             resubmit: false,
+            landing: None,
         }
     }
 }
@@ -183,6 +190,9 @@ impl Exporter {
                 has_waited && record.state == RecordState::Complete && record.ended_after(begun);
             if is_result && !options.resubmit {
                 return Ok(ExportOutcome::of(&record));
+            }
+            if let Some(outcome) = this.still_owed(&record, request, options).await? {
+                return Ok(outcome);
             }
             if record.state.is_live() {
                 if options.resubmit && record.state == RecordState::Intended {
@@ -348,16 +358,19 @@ impl Exporter {
         Ok(report)
     }
 
-    /// Takes up an export that was submitted before, and watches it.
+    /// Takes up an export that was submitted before, and watches it. Of `options` count the timeout, the
+    /// looks and the landing.
     ///
     /// # Errors
-    /// When nothing is known of such an export.
+    /// When nothing is known of such an export, or nothing could be fetched to where it should be.
     pub async fn wait(
         &self,
         target: &WaitTarget,
-        timeout: Option<Duration>,
-        poll: PollPolicy,
+        options: &ExportOptions,
     ) -> Result<ExportOutcome, Error> {
+        if let Some(landing) = &options.landing {
+            crate::download::look_at_folder(&landing.folder)?;
+        }
         let found = tokio::select! {
             () = self.cancel.cancelled() => return Err(interrupted()),
             found = attach::find(&self.cloud, &self.journal, target) => found?,
@@ -367,15 +380,11 @@ impl Exporter {
         } else {
             self.clone()
         };
-        let options = ExportOptions {
-            timeout,
-            poll,
-            ..ExportOptions::default()
-        };
         let (names_image, scope) = (found.names_image, found.record.scope);
-        let mut outcome = this.take_up(found, scope, &options).await?;
+        let mut outcome = this.take_up(found, scope, options).await?;
         if !names_image {
             outcome.image_id = None;
+            outcome.record = None;
         }
         Ok(outcome)
     }
@@ -470,6 +479,7 @@ impl Exporter {
             server_dry_run: purpose == LookUp::CheckOnly,
             claim: options.keep_claim || purpose == LookUp::CheckOnly,
             running_exports: self.journal.count_running()?,
+            landing: options.landing.clone(),
         };
         let facts = gather(&self.cloud, request, gathering).await?;
         let findings = judge(&facts, options.if_exists);
@@ -499,6 +509,7 @@ impl Exporter {
             .flat_map(|list| &list.uploads);
         record.earlier_uploads = uploads.map(|upload| upload.upload_id.clone()).collect();
         record.skipped_checks = options.skipped_checks.clone();
+        record.owes_download = options.landing.is_some();
         record
     }
 

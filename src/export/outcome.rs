@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::download::{Downloaded, ObjectAddress};
 use crate::export::record::{Record, RecordFile, RecordState};
 use crate::export::request::{DiskRole, ExpectedFile, ExportRequest};
 use crate::export::watch::WatchEnd;
@@ -69,6 +70,9 @@ pub struct ExportOutcome {
     /// Whether a signal ended the run.
     #[serde(skip)]
     pub interrupted: bool,
+    /// The record that it was made from, where there is one.
+    #[serde(skip)]
+    pub(crate) record: Option<Record>,
 }
 
 /// One file of an export.
@@ -90,10 +94,13 @@ pub struct OutcomeFile {
     pub etag: Option<String>,
     /// Its storage class; `None` until it is complete.
     pub storage_class: Option<String>,
-    /// Where it was downloaded to.
-    pub local_path: Option<std::path::PathBuf>,
+    /// Where it was downloaded to, as text that can be shown.
+    pub local_path: Option<String>,
     /// The SHA-256 of the downloaded file.
     pub sha256: Option<String>,
+    /// What its download in this run brought.
+    #[serde(skip)]
+    pub downloaded: Option<Downloaded>,
 }
 
 impl ExportOutcome {
@@ -133,7 +140,22 @@ impl ExportOutcome {
             warnings: record.warnings.clone(),
             reason: None,
             interrupted: false,
+            record: Some(record.clone()),
         }
+    }
+
+    /// Where its files are in the cloud; those that are complete must still be the same objects.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<ObjectAddress> {
+        let files = self.files.iter();
+        files
+            .map(|file| ObjectAddress {
+                bucket: self.bucket.clone(),
+                region: self.region.clone(),
+                key: file.key.clone(),
+                etag: file.etag.clone(),
+            })
+            .collect()
     }
 
     /// Notes that a file of a complete export is not there any more.
@@ -206,6 +228,7 @@ impl ExportOutcome {
             warnings: Vec::new(),
             reason: None,
             interrupted: false,
+            record: None,
         }
     }
 }
@@ -239,6 +262,7 @@ impl OutcomeFile {
             storage_class: None,
             local_path: None,
             sha256: None,
+            downloaded: None,
         })
     }
 
@@ -256,7 +280,8 @@ impl OutcomeFile {
             etag: object.map(|object| object.etag.clone()),
             storage_class: object.map(|object| object.storage_class.clone()),
             local_path: None,
-            sha256: None,
+            sha256: object.and_then(|object| object.sha256.clone()),
+            downloaded: None,
         })
     }
 }

@@ -107,6 +107,9 @@ pub struct FinishedObject {
     pub last_modified: Option<DateTime<Utc>>,
     /// Its version, in a versioned bucket.
     pub version_id: Option<String>,
+    /// The SHA-256 in hexadecimal, of what was downloaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 impl From<ObjectMeta> for FinishedObject {
@@ -119,6 +122,7 @@ impl From<ObjectMeta> for FinishedObject {
             storage_class: meta.storage_class,
             last_modified: meta.last_modified,
             version_id: meta.version_id,
+            sha256: None,
         }
     }
 }
@@ -207,6 +211,10 @@ pub struct Record {
     /// What the person should know about the result.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Whether the files were to be fetched as well, and have not all arrived: the same command run again
+    /// then goes on with that, instead of finding its own files in the way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub owes_download: bool,
     /// What a later version wrote.
     #[serde(flatten)]
     unknown_fields: serde_json::Map<String, serde_json::Value>,
@@ -254,6 +262,7 @@ impl Record {
             earlier_uploads: Vec::new(),
             skipped_checks: Vec::new(),
             warnings: Vec::new(),
+            owes_download: false,
             unknown_fields: serde_json::Map::new(),
         }
     }

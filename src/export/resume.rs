@@ -11,7 +11,7 @@ use super::preflight::IfExists;
 use super::record::{Record, RecordState, finish};
 use super::request::{DiskScope, ExportRequest};
 use super::watch::{TaskState, WatchEnd, WatchOptions, Watched, watch};
-use super::{ExportOptions, ExportOutcome, Exporter, TIMEOUT_BASE, Waiting};
+use super::{ExportOptions, ExportOutcome, Exporter, OutcomeState, TIMEOUT_BASE, Waiting};
 use crate::cloud::cos::CosErrorKind;
 use crate::error::{Error, ErrorKind};
 use crate::event::{EventKind, Events};
@@ -49,6 +49,39 @@ impl Exporter {
             }
         }
         Ok(Some(Found::new(record, source)))
+    }
+
+    /// The outcome of an export that is complete, and whose files an earlier run was to fetch as this one
+    /// is: they stand in the way of no one. `None` where there is no such thing.
+    pub(super) async fn still_owed(
+        &self,
+        record: &Record,
+        request: &ExportRequest,
+        options: &ExportOptions,
+    ) -> Result<Option<ExportOutcome>, Error> {
+        let is_owed = record.state == RecordState::Complete
+            && record.owes_download
+            && options.landing.is_some();
+        if !is_owed || options.resubmit || options.if_exists == IfExists::Overwrite {
+            return Ok(None);
+        }
+        covers(record, request.scope, &self.events)?;
+        let outcome = tokio::select! {
+            () = self.cancel.cancelled() => return Ok(Some(ExportOutcome::never_started(request))),
+            outcome = self.still_stands(record) => outcome?,
+        };
+        Ok((outcome.state == OutcomeState::Complete).then(|| {
+            self.tell_attached(record, Source::Journal);
+            outcome
+        }))
+    }
+
+    fn tell_attached(&self, record: &Record, source: Source) {
+        self.events.emit(EventKind::Attached {
+            export_id: record.export_id.clone(),
+            source: source.as_str(),
+            reattach: record.reattach(),
+        });
     }
 
     /// The outcome of an export that was complete when it was last looked at: its files may have been
@@ -91,12 +124,7 @@ impl Exporter {
         options: &ExportOptions,
     ) -> Result<ExportOutcome, Error> {
         if found.record.state == RecordState::Complete {
-            let record = &found.record;
-            self.events.emit(EventKind::Attached {
-                export_id: record.export_id.clone(),
-                source: found.source.as_str(),
-                reattach: record.reattach(),
-            });
+            self.tell_attached(&found.record, found.source);
         }
         self.take_up(found, scope, options).await
     }
@@ -120,11 +148,7 @@ impl Exporter {
             RecordState::Intended | RecordState::Submitted => {}
         }
         covers(&record, scope, &self.events)?;
-        self.events.emit(EventKind::Attached {
-            export_id: record.export_id.clone(),
-            source: source.as_str(),
-            reattach: record.reattach(),
-        });
+        self.tell_attached(&record, source);
         // Whether an "intended" export runs must be found out first, also by a run that will not wait.
         if options.waiting == Waiting::Detach && record.state == RecordState::Submitted {
             return Ok(ExportOutcome::of(&record).left_running());
@@ -158,6 +182,7 @@ impl Exporter {
         how: &ExportOptions,
         claim: &mut Claim,
     ) -> Result<ExportOutcome, Error> {
+        record.owes_download |= how.landing.is_some();
         let limit = sign_window.map_or(timeout, |window| window.min(timeout));
         self.events.emit(EventKind::Watching {
             files: record.files.len(),

@@ -96,6 +96,12 @@ check_names! {
     NameCollision = "name-collision",
     /// Exports that already run count against the account's limit.
     Quota = "quota",
+    /// The folder for a download can be written to, and nothing stands in the way.
+    DownloadFolder = "download-folder",
+    /// The folder for a download has room.
+    DownloadRoom = "download-room",
+    /// The caller may read what the export writes.
+    DownloadRight = "download-right",
     /// What the cloud itself says to a dry run.
     ServerDryRun = "server-dry-run",
 }

@@ -83,7 +83,7 @@ fn bash_completes_flags_and_values_of_commands() {
         String::from_utf8(run.stdout).expect("text")
     };
     assert!(complete("cvm-export im").contains("images"));
-    assert_eq!(complete("cvm-export image --for"), "--format\n");
+    assert_eq!(complete("cvm-export image --form"), "--format\n");
     assert!(complete("cvm-export image --if-exists ").contains("overwrite"));
 }
 
@@ -92,6 +92,10 @@ fn check_shows_every_finding_and_submits_nothing() {
     let env = TestEnv::new();
     let run = env.line(&format!("check {LINUX}")).ends_with(0);
     for name in cvm_export::model::CheckName::ALL {
+        // These are of a download, which `check` does not make.
+        if name.as_str().starts_with("download-") {
+            continue;
+        }
         assert!(
             run.stdout.contains(name.as_str()),
             "{name} is missing in\n{}",

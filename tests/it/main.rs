@@ -10,6 +10,7 @@ mod download;
 mod faults;
 mod image;
 mod inspect;
+mod landing;
 mod layering;
 mod lost;
 mod network;

@@ -1,14 +1,13 @@
 //! `download`: exported objects to files of this machine, or through a pipe.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use cvm_export::download::{
     DEFAULT_CONNECTIONS, DEFAULT_PART_SIZE_BYTES, DownloadOptions, Downloaded, Downloader,
-    ObjectAddress,
+    ObjectAddress, make_folder, places_in,
 };
 use cvm_export::error::{Error, ErrorKind};
-use cvm_export::event::EventKind;
+use cvm_export::export::{ExportOutcome, Exporter, Landing, OutcomeState};
 use cvm_export::model::{BucketName, CloudText, ExportId, ObjectKey};
 use serde::Serialize;
 
@@ -127,8 +126,28 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
         Said::Export(_) => JournalUse::Needed,
         Said::Objects(_) => JournalUse::IfThere,
     };
-    let items = context
+    let (items, trouble) = context
         .with_session(names, journal_use, async |session| {
+            let options = args.transfer.options();
+            if let Said::Export(export_id) = &said
+                && is_folder(&args.to)
+            {
+                let mut outcome = exported(export_id, &session)?;
+                let exporter = Exporter::new(
+                    session.cloud.clone(),
+                    session.journal.clone(),
+                    session.events.clone(),
+                    context.signals.cancel(),
+                );
+                let landing = Landing {
+                    folder: args.to.clone(),
+                    options,
+                };
+                let done = exporter.fetch(&mut outcome, &landing).await;
+                let fetched = outcome.files.into_iter().filter_map(|file| file.downloaded);
+                let items = fetched.map(|done| Item::new(&outcome.bucket, done));
+                return Ok((items.collect(), done.err()));
+            }
             let addresses = addresses(&said, context, &session).await?;
             let places = places(&args.to, &addresses)?;
             let downloader = Downloader::new(
@@ -136,35 +155,39 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 session.events.clone(),
                 context.signals.cancel(),
             );
-            let options = args.transfer.options();
             let mut items = Vec::new();
-            for (address, place) in addresses.into_iter().zip(places) {
-                let done = match &place {
+            for (address, place) in addresses.iter().zip(places) {
+                let fetched = match &place {
                     None => {
                         let stdout = std::io::stdout();
-                        downloader.fetch_through(&address, stdout, &options).await?
+                        downloader.fetch_through(address, stdout, &options).await
                     }
-                    Some(path) => downloader.fetch_to(&address, path, &options).await?,
+                    Some(path) => downloader.fetch_to(address, path, &options).await,
                 };
-                session.events.emit(EventKind::Downloaded {
-                    key: address.key.clone(),
-                    path: done.path.as_deref().map(shown),
-                    size_bytes: done.object.size_bytes,
-                    is_verified: done.is_verified,
-                });
-                items.push(Item::new(address.bucket, done));
+                match fetched {
+                    Ok(done) => items.push(Item::new(&address.bucket, done)),
+                    Err(error) => return Ok((items, Some(error.into()))),
+                }
             }
-            Ok(items)
+            Ok((items, None))
         })
         .await?;
     for path in items.iter().filter_map(|item| item.local_path.as_ref()) {
         context.printer.data(path);
     }
-    context.printer.json(&Downloads {
-        schema: "cvm-export.downloads.v1",
-        items,
+    let is_promised = trouble.as_ref().is_none_or(|trouble: &Error| {
+        matches!(
+            trouble.kind(),
+            ErrorKind::Verification | ErrorKind::LocalDisk | ErrorKind::Interrupted
+        )
     });
-    Ok(Exit::Done)
+    if is_promised {
+        context.printer.json(&Downloads {
+            schema: "cvm-export.downloads.v1",
+            items,
+        });
+    }
+    trouble.map_or(Ok(Exit::Done), Err)
 }
 
 /// A path as text: JSON has no other, and a name that is no Unicode must not break the result.
@@ -173,9 +196,9 @@ fn shown(path: &Path) -> String {
 }
 
 impl Item {
-    fn new(bucket: BucketName, done: Downloaded) -> Self {
+    fn new(bucket: &BucketName, done: Downloaded) -> Self {
         Self {
-            bucket,
+            bucket: bucket.clone(),
             key: done.object.key,
             size_bytes: done.object.size_bytes,
             crc64: done.crc64.map(|crc64| crc64.to_string()),
@@ -232,7 +255,10 @@ async fn addresses(
     session: &Session,
 ) -> Result<Vec<ObjectAddress>, Error> {
     let objects = match said {
-        Said::Export(export_id) => return exported(export_id, session),
+        Said::Export(export_id) => {
+            let outcome = exported(export_id, session)?;
+            return Ok(outcome.addresses());
+        }
         Said::Objects(objects) => objects,
     };
     let mut addresses: Vec<ObjectAddress> = Vec::new();
@@ -250,6 +276,7 @@ async fn addresses(
             bucket: destination.bucket.clone(),
             region: destination.region.clone(),
             key: key.clone(),
+            etag: None,
         };
         if !addresses.contains(&address) {
             addresses.push(address);
@@ -258,27 +285,22 @@ async fn addresses(
     Ok(addresses)
 }
 
-/// The files of an export that this machine's journal knows to be complete.
-fn exported(export_id: &ExportId, session: &Session) -> Result<Vec<ObjectAddress>, Error> {
+/// An export that this machine's journal knows to be complete.
+fn exported(export_id: &ExportId, session: &Session) -> Result<ExportOutcome, Error> {
     let Some(record) = session.journal.load(export_id)? else {
         let message = format!("this machine's journal knows no export `{export_id}`");
         return Err(Error::new(ErrorKind::Usage, message)
             .with_hint("`cvm-export status` lists what it knows; elsewhere use `cvm-export download cos://BUCKET/KEY`"));
     };
-    let objects = record.files.iter().map(|file| file.object.as_ref());
-    let Some(objects) = objects.collect::<Option<Vec<_>>>() else {
+    let outcome = ExportOutcome::of(&record);
+    if outcome.state != OutcomeState::Complete {
         return Err(Error::new(
             ErrorKind::Precondition,
             format!("the export `{export_id}` is not complete"),
         )
         .with_hint(format!("wait for it with `cvm-export wait {export_id}`")));
-    };
-    let address = |object: &cvm_export::export::FinishedObject| ObjectAddress {
-        bucket: record.bucket.clone(),
-        region: record.region.clone(),
-        key: object.key.clone(),
-    };
-    Ok(objects.into_iter().map(address).collect())
+    }
+    Ok(outcome)
 }
 
 /// Where each object goes; `None` is stdout.
@@ -293,13 +315,10 @@ fn places(to: &Path, addresses: &[ObjectAddress]) -> Result<Vec<Option<PathBuf>>
             )),
         };
     }
-    let ends_like_a_folder = to
-        .as_os_str()
-        .to_string_lossy()
-        .ends_with(std::path::MAIN_SEPARATOR);
-    if to.is_dir() || ends_like_a_folder {
-        return in_folder(to, addresses.iter().map(|address| &address.key))
-            .map(|paths| paths.into_iter().map(Some).collect());
+    if is_folder(to) {
+        make_folder(to)?;
+        let paths = places_in(to, addresses.iter().map(|address| &address.key))?;
+        return Ok(paths.into_iter().map(Some).collect());
     }
     match addresses {
         [_] => Ok(vec![Some(to.to_owned())]),
@@ -311,38 +330,11 @@ fn places(to: &Path, addresses: &[ObjectAddress]) -> Result<Vec<Option<PathBuf>>
     }
 }
 
-/// The names of files in `folder`, which is made where it is missing.
-pub(crate) fn in_folder<'a>(
-    folder: &Path,
-    keys: impl Iterator<Item = &'a ObjectKey>,
-) -> Result<Vec<PathBuf>, Error> {
-    std::fs::create_dir_all(folder).map_err(|error| {
-        Error::new(
-            ErrorKind::LocalDisk,
-            format!("the folder `{}` cannot be made", folder.display()),
-        )
-        .with_source(error)
-    })?;
-    let mut names = BTreeSet::new();
-    keys.map(|key| {
-        let name = key.file_name();
-        if name.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("the key `{key}` ends with a slash and names no file"),
-            ));
-        }
-        if !names.insert(name) {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!(
-                    "two objects would both be called `{name}` in `{}`",
-                    folder.display()
-                ),
-            )
-            .with_hint("fetch them one by one into different folders"));
-        }
-        Ok(folder.join(name))
-    })
-    .collect()
+/// Whether `--to` names a folder: one that is there, or one that is written like one.
+fn is_folder(to: &Path) -> bool {
+    let ends_like_one = to
+        .as_os_str()
+        .to_string_lossy()
+        .ends_with(std::path::MAIN_SEPARATOR);
+    to.is_dir() || ends_like_one
 }

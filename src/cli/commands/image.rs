@@ -1,4 +1,4 @@
-//! `image`: check, submit once, watch.
+//! `image`: check, submit once, watch, and fetch where that is asked for.
 
 use clap::ValueEnum;
 use cvm_export::error::{Error, ErrorKind};
@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::exit::{Exit, Signal};
 use super::partial::Partial;
 use super::settings::JournalUse;
-use super::{Context, RequestArgs, WatchArgs};
+use super::{Context, Finished, LandingArgs, RequestArgs, WatchArgs};
 
 /// Exports of one command that run at once; the account's own limit is not published.
 const CONCURRENT_EXPORTS: usize = 5;
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     dry_run: bool,
 
     /// Submit and leave; `wait` takes the watch up
-    #[arg(long)]
+    #[arg(long, conflicts_with = "download")]
     no_wait: bool,
 
     /// Do not wait while the account's task limit or the image's state says "later"
@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// Give up an earlier attempt whose outcome is unknown, and start anew
     #[arg(long)]
     resubmit: bool,
+
+    #[command(flatten)]
+    landing: LandingArgs,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -105,11 +108,14 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             });
             let wording = futures_util::stream::iter(wording).buffered(CONCURRENT_EXPORTS);
             let requests: Vec<Result<(ExportRequest, Known), Error>> = wording.collect().await;
-            refuse_same_names(&requests)?;
+            refuse_same_names(&requests, args.landing.download.is_some())?;
+            let options = args.options();
+            // One download after the other: each uses the line as well as it can.
+            let turn = tokio::sync::Mutex::new(());
             let exports = requests.into_iter().map(|request| async {
                 let (request, known) = request?;
                 if args.dry_run {
-                    let report = exporter.check(&request, known, &args.options()).await?;
+                    let report = exporter.check(&request, known, &options).await?;
                     report.require(&args.request.skip_checks)?;
                     let files = report
                         .facts
@@ -117,29 +123,41 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                         .iter()
                         .flatten()
                         .filter_map(OutcomeFile::expected);
-                    Ok(ExportOutcome::checked(&request, files.collect()))
-                } else {
-                    exporter.export(&request, known, &args.options()).await
+                    return Ok(Finished {
+                        outcome: ExportOutcome::checked(&request, files.collect()),
+                        trouble: None,
+                    });
                 }
+                let outcome = exporter.export(&request, known, &options).await?;
+                let _turn = turn.lock().await;
+                Ok(Finished::fetching(outcome, &exporter, options.landing.as_ref()).await)
             });
             let running = futures_util::stream::iter(exports).buffered(CONCURRENT_EXPORTS);
-            Ok(running.collect::<Vec<Result<ExportOutcome, Error>>>().await)
+            Ok(running.collect::<Vec<Result<Finished, Error>>>().await)
         })
         .await;
     let results = context.show_interrupted(working)?;
     let signal = context.signals.received();
     if images.len() == 1 {
-        return one(results, context, signal);
+        return one(results, context);
     }
     Ok(several(&images, results, context, signal))
 }
 
-/// Two images under one prefix would write the same files by the console's rule.
-fn refuse_same_names(requests: &[Result<(ExportRequest, Known), Error>]) -> Result<(), Error> {
+/// Two images under one prefix would write the same files by the console's rule; in a folder of this
+/// machine the last segment alone tells prefixes apart.
+fn refuse_same_names(
+    requests: &[Result<(ExportRequest, Known), Error>],
+    in_one_folder: bool,
+) -> Result<(), Error> {
     let mut prefixes = std::collections::BTreeSet::new();
     for (request, _) in requests.iter().flatten() {
-        if !prefixes.insert(&request.prefix) {
-            let prefix = request.prefix.as_ref().map_or("", |prefix| prefix.as_str());
+        let prefix = request.prefix.as_ref().map_or("", |prefix| prefix.as_str());
+        let told_apart = match prefix.rsplit_once('/') {
+            Some((_, last)) if in_one_folder => last,
+            _ => prefix,
+        };
+        if !prefixes.insert(told_apart) {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!(
@@ -151,24 +169,20 @@ fn refuse_same_names(requests: &[Result<(ExportRequest, Known), Error>]) -> Resu
     Ok(())
 }
 
-fn one(
-    results: Vec<Result<ExportOutcome, Error>>,
-    context: &Context<'_>,
-    signal: Option<Signal>,
-) -> Result<Exit, Error> {
+fn one(results: Vec<Result<Finished, Error>>, context: &Context<'_>) -> Result<Exit, Error> {
     let result = results
         .into_iter()
         .next()
         .unwrap_or_else(|| Err(Error::new(ErrorKind::Unexpected, "no image was named")));
-    let outcome = context.show_interrupted(result)?;
-    context.printer.outcome(&outcome);
-    context.printer.json(&outcome);
-    Ok(Exit::of_outcome(&outcome, signal))
+    let finished = context.show_interrupted(result)?;
+    let exit = finished.show(context);
+    context.printer.json(&finished.outcome);
+    Ok(exit)
 }
 
 fn several(
     images: &[ImageId],
-    results: Vec<Result<ExportOutcome, Error>>,
+    results: Vec<Result<Finished, Error>>,
     context: &Context<'_>,
     signal: Option<Signal>,
 ) -> Exit {
@@ -176,10 +190,9 @@ fn several(
     let mut items = Vec::new();
     for (image_id, result) in images.iter().zip(results) {
         match result {
-            Ok(outcome) => {
-                context.printer.outcome(&outcome);
-                exits.push(Exit::of_outcome(&outcome, signal));
-                items.push(Item::Outcome(Box::new(outcome)));
+            Ok(finished) => {
+                exits.push(finished.show(context));
+                items.push(Item::Outcome(Box::new(finished.outcome)));
             }
             Err(error) => {
                 context.printer.error(&error, signal);
@@ -231,6 +244,7 @@ impl Args {
             keep_claim: !self.no_claim,
             skipped_checks: self.request.skip_checks.clone(),
             resubmit: self.resubmit,
+            landing: self.landing.landing(),
         }
     }
 }

@@ -11,12 +11,14 @@ pub(super) mod status;
 pub(super) mod verify;
 pub(super) mod wait;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cvm_export::cloud::Cloud;
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::export::{
-    Destination, DiskScope, ExportRequest, Fact, Known, PollPolicy, PrefixTemplate,
+    Destination, DiskScope, ExportOutcome, ExportRequest, Exporter, Fact, Known, Landing,
+    OutcomeState, PollPolicy, PrefixTemplate,
 };
 use cvm_export::model::{BucketName, CheckName, ImageFormat, ImageId, RoleName};
 
@@ -183,6 +185,63 @@ impl WatchArgs {
     pub(super) fn poll(&self) -> PollPolicy {
         self.poll_interval
             .map_or_else(PollPolicy::default, PollPolicy::fixed)
+    }
+}
+
+/// The flags that fetch the files of an export; `image` and `wait` share them.
+#[derive(clap::Args, Clone, Debug)]
+#[command(mut_group("TransferArgs", |group| group.requires("download")))]
+pub(super) struct LandingArgs {
+    /// Fetch the files into this folder as well, verified, with the export's record beside them
+    #[arg(long, value_name = "DIR")]
+    pub(super) download: Option<PathBuf>,
+
+    #[command(flatten)]
+    transfer: download::TransferArgs,
+}
+
+impl LandingArgs {
+    pub(super) fn landing(&self) -> Option<Landing> {
+        self.download.clone().map(|folder| Landing {
+            folder,
+            options: self.transfer.options(),
+        })
+    }
+}
+
+/// A run that came to an outcome, and what went wrong after the export was complete.
+pub(super) struct Finished {
+    pub(super) outcome: ExportOutcome,
+    pub(super) trouble: Option<Error>,
+}
+
+impl Finished {
+    /// Fetches the files of an export that is complete, where that was asked for.
+    pub(super) async fn fetching(
+        mut outcome: ExportOutcome,
+        exporter: &Exporter,
+        landing: Option<&Landing>,
+    ) -> Self {
+        let trouble = match landing {
+            Some(landing) if outcome.state == OutcomeState::Complete => {
+                exporter.fetch(&mut outcome, landing).await.err()
+            }
+            _ => None,
+        };
+        Self { outcome, trouble }
+    }
+
+    /// Prints the outcome, which stands whatever became of the files on this machine.
+    pub(super) fn show(&self, context: &Context<'_>) -> exit::Exit {
+        let signal = context.signals.received();
+        context.printer.outcome(&self.outcome);
+        match &self.trouble {
+            None => exit::Exit::of_outcome(&self.outcome, signal),
+            Some(trouble) => {
+                context.printer.error(trouble, signal);
+                exit::Exit::of_error(trouble.kind(), signal)
+            }
+        }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use cvm_export::error::{Error, ErrorKind};
-use cvm_export::export::{Exporter, WaitTarget};
+use cvm_export::export::{ExportOptions, Exporter, WaitTarget};
 use cvm_export::model::{BucketName, ExportId, ImageFormat, ImageId, ObjectKey, Prefix};
 
 use super::exit::Exit;
 use super::partial::Partial;
 use super::settings::JournalUse;
-use super::{Context, Names, WatchArgs, values};
+use super::{Context, Finished, LandingArgs, Names, WatchArgs, values};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -43,6 +43,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     watch: WatchArgs,
+
+    #[command(flatten)]
+    landing: LandingArgs,
 }
 
 /// What was said, before the bucket's full name and region are known.
@@ -103,15 +106,20 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 session.events.clone(),
                 context.signals.cancel(),
             );
-            exporter
-                .wait(&target, args.watch.timeout, args.watch.poll())
-                .await
+            let options = ExportOptions {
+                timeout: args.watch.timeout,
+                poll: args.watch.poll(),
+                landing: args.landing.landing(),
+                ..ExportOptions::default()
+            };
+            let outcome = exporter.wait(&target, &options).await?;
+            Ok(Finished::fetching(outcome, &exporter, options.landing.as_ref()).await)
         })
         .await;
-    let outcome = context.show_interrupted(working)?;
-    context.printer.outcome(&outcome);
-    context.printer.json(&outcome);
-    Ok(Exit::of_outcome(&outcome, context.signals.received()))
+    let finished = context.show_interrupted(working)?;
+    let exit = finished.show(context);
+    context.printer.json(&finished.outcome);
+    Ok(exit)
 }
 
 impl Args {

@@ -4,6 +4,7 @@
 //! where something new must be looked up.
 
 mod image;
+mod landing;
 
 use std::collections::BTreeSet;
 
@@ -17,6 +18,7 @@ use crate::model::{CheckName, Finding, ImageFormat, Verdict};
 use image::{
     disk_count, disk_size, encryption, image_state, image_type, license, of_image, platform,
 };
+use landing::{folder, of_landing, right, room};
 
 /// The service principals of CVM: the documented carrier (product page 598/19447), and a spelling
 /// that occurs in bucket policies.
@@ -146,16 +148,33 @@ const CHECKS: &[Check] = &[
         judge: |facts, _| quota(facts),
     },
     Check {
+        name: CheckName::DownloadFolder,
+        judge: |facts, if_exists| of_landing(facts, |landing| folder(landing, if_exists)),
+    },
+    Check {
+        name: CheckName::DownloadRoom,
+        judge: |facts, _| of_landing(facts, room),
+    },
+    Check {
+        name: CheckName::DownloadRight,
+        judge: |facts, _| of_landing(facts, right),
+    },
+    Check {
         name: CheckName::ServerDryRun,
         judge: |facts, _| server_dry_run(facts),
     },
 ];
 
-/// Judges `facts`; every check speaks, except the cloud's own dry run where it was not asked for.
+/// Judges `facts`; every check speaks, except those of what was not asked for: the cloud's own dry run,
+/// and a download.
 #[must_use]
 pub(crate) fn judge(facts: &Facts, if_exists: IfExists) -> Vec<Finding> {
-    let asked = |check: &&Check| {
-        check.name != CheckName::ServerDryRun || !matches!(facts.dry_run, Fact::NotAsked)
+    let asked = |check: &&Check| match check.name {
+        CheckName::ServerDryRun => !matches!(facts.dry_run, Fact::NotAsked),
+        CheckName::DownloadFolder | CheckName::DownloadRoom | CheckName::DownloadRight => {
+            facts.landing.is_some()
+        }
+        _ => true,
     };
     let rows = CHECKS.iter().filter(asked);
     rows.map(|check| finding(check.name, (check.judge)(facts, if_exists)))

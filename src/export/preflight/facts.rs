@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::landing::LandingFacts;
 use crate::cloud::Cloud;
 use crate::cloud::actions::cam::{GetRole, ListAttachedRolePolicies, RoleInfo};
 use crate::cloud::actions::cbs::{DescribeSnapshots, Snapshot};
@@ -14,6 +15,7 @@ use crate::cloud::api::{ApiError, ApiErrorKind};
 use crate::cloud::cos::{BucketEntry, BucketHead, CosError, CosErrorKind, ObjectMeta, UploadList};
 use crate::error::{Error, one_line};
 use crate::export::claim::CLAIM_LIMIT_BYTES;
+use crate::export::landing::Landing;
 use crate::export::record::Record;
 use crate::export::request::{Disk, DiskRole, ExpectedFile, ExportRequest};
 use crate::model::{CloudText, ImageId, ObjectKey, Region};
@@ -95,6 +97,8 @@ pub struct Facts {
     pub dry_run: Fact<DryRun>,
     /// Exports that this machine's journal believes to be running.
     pub running_exports: usize,
+    /// Where the files are to be fetched to; `None` when they are not.
+    pub landing: Option<LandingFacts>,
 }
 
 impl Facts {
@@ -130,6 +134,8 @@ pub(crate) struct GatherOptions {
     pub claim: bool,
     /// Exports that this machine's journal believes to be running.
     pub running_exports: usize,
+    /// Where the files are to be fetched to.
+    pub landing: Option<Landing>,
 }
 
 /// Looks everything up for `request`.
@@ -200,7 +206,10 @@ pub(crate) async fn gather(
         .map_or_else(String::new, ToString::to_string);
     let claim = async {
         match request.claim_key() {
-            Ok(key) if options.claim => read_claim(cloud, request, &key).await,
+            // Reading it is also the proof that the caller may read what stands beside it.
+            Ok(key) if options.claim || options.landing.is_some() => {
+                read_claim(cloud, request, &key).await
+            }
             _ => Ok(Fact::NotAsked),
         }
     };
@@ -230,6 +239,10 @@ pub(crate) async fn gather(
         claim,
         dry_run,
     )?;
+    let landing = options
+        .landing
+        .map(|landing| LandingFacts::gather(landing, request, &files, &claim));
+    let claim = if options.claim { claim } else { Fact::NotAsked };
     Ok(Facts {
         request: request.clone(),
         image,
@@ -245,6 +258,7 @@ pub(crate) async fn gather(
         claim,
         dry_run,
         running_exports: options.running_exports,
+        landing,
     })
 }
 
@@ -307,6 +321,7 @@ pub(crate) async fn gather_destination(
         claim: Fact::NotAsked,
         dry_run: Fact::NotAsked,
         running_exports,
+        landing: None,
     })
 }
 

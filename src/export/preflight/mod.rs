@@ -2,6 +2,7 @@
 
 mod checks;
 mod facts;
+mod landing;
 
 pub use checks::check_image;
 pub(crate) use checks::judge;
@@ -9,6 +10,7 @@ use checks::judge_destination;
 use facts::gather_destination;
 pub use facts::{AttachedPolicy, DryRun, Fact, Facts, disks, fetch_image};
 pub(crate) use facts::{GatherOptions, gather};
+pub use landing::LandingFacts;
 
 use crate::cloud::Cloud;
 use crate::error::{Error, ErrorKind};
@@ -213,6 +215,7 @@ mod tests {
             claim: Fact::NotAsked,
             dry_run: Fact::NotAsked,
             running_exports: 0,
+            landing: None,
         };
         PreflightReport {
             facts,

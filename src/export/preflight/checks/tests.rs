@@ -3,6 +3,7 @@
 mod account;
 mod bucket;
 mod image;
+mod landing;
 
 use std::fmt::Debug;
 
@@ -10,7 +11,8 @@ use super::*;
 use crate::cloud::actions::cam::RoleInfo;
 use crate::cloud::actions::cbs::Snapshot;
 use crate::cloud::cos::{BucketEntry, BucketHead, Upload, UploadList};
-use crate::export::preflight::AttachedPolicy;
+use crate::download::FolderLook;
+use crate::export::preflight::{AttachedPolicy, LandingFacts};
 use crate::export::refusals::REFUSALS;
 use crate::export::samples::{self, DISK_GIB, key, object};
 use crate::model::Region;
@@ -112,6 +114,18 @@ fn facts() -> Facts {
         claim: Fact::Known(None),
         dry_run: Fact::Known(DryRun::Accepted),
         running_exports: 0,
+        landing: Some(LandingFacts {
+            folder: "disks".into(),
+            replaces: false,
+            look: Ok(FolderLook {
+                free_bytes: Some(200 << 30),
+                keeps_holes: true,
+            }),
+            in_the_way: Vec::new(),
+            disk_bytes: Some((2 * DISK_GIB) << 30),
+            is_raw: false,
+            right: Fact::Known(()),
+        }),
         request,
     }
 }
@@ -121,6 +135,13 @@ fn image_of(facts: &mut Facts) -> &mut Image {
         Fact::Known(Some(image)) => image,
         other => panic!("the sample world has an image, not {other:?}"),
     }
+}
+
+fn landing_of(facts: &mut Facts) -> &mut LandingFacts {
+    facts
+        .landing
+        .as_mut()
+        .expect("the sample world has a landing")
 }
 
 fn find(facts: &Facts, if_exists: IfExists, check: CheckName) -> Finding {
@@ -191,9 +212,10 @@ fn in_a_good_world_every_check_passes_in_table_order() {
 }
 
 #[test]
-fn only_the_clouds_own_dry_run_is_silent_where_it_was_not_asked_for() {
+fn only_what_was_not_asked_for_is_silent() {
     let facts = Facts {
         dry_run: Fact::NotAsked,
+        landing: None,
         ..facts()
     };
     let names: Vec<CheckName> = judge(&facts, IfExists::Fail)
@@ -203,7 +225,7 @@ fn only_the_clouds_own_dry_run_is_silent_where_it_was_not_asked_for() {
     let expected: Vec<CheckName> = CheckName::ALL
         .iter()
         .copied()
-        .filter(|name| *name != CheckName::ServerDryRun)
+        .filter(|name| *name != CheckName::ServerDryRun && !name.as_str().starts_with("download-"))
         .collect();
     assert_eq!(names, expected);
 }
@@ -223,9 +245,16 @@ fn in_a_world_that_may_not_be_seen_nothing_passes_by_accident_and_nothing_fails(
         dry_run: denied(),
         ..facts()
     };
+    landing_of(&mut facts).right = silent();
+    landing_of(&mut facts).disk_bytes = None;
     facts.objects.clear();
     // What needs no look-up still passes.
-    let own = [CheckName::Format, CheckName::Prefix, CheckName::Quota];
+    let own = [
+        CheckName::Format,
+        CheckName::Prefix,
+        CheckName::Quota,
+        CheckName::DownloadFolder,
+    ];
     for finding in judge(&facts, IfExists::Fail) {
         let expected = if own.contains(&finding.check) {
             Pass

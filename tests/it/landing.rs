@@ -1,0 +1,389 @@
+//! `image --download` and its kin: from the image to verified files and the record that proves them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use cvm_export::simulator::{Disk, Effect, Fault, Image};
+use serde_json::Value;
+
+use crate::support::{Run, TestEnv, fault};
+
+const DISK_BYTES: u64 = 5 << 20;
+const LINE: &str = "image --id img-small --bucket exports --prefix p --poll-interval 100ms --part-size 64KiB \
+                    --download here";
+
+/// A world with the image `img-small`, whose disk is small.
+fn world() -> TestEnv {
+    let env = TestEnv::new();
+    add_image(&env, "img-small", DISK_BYTES);
+    env
+}
+
+fn add_image(env: &TestEnv, id: &str, disk_bytes: u64) {
+    env.cloud.change(|world| {
+        let id = id.parse().expect("an id");
+        let gib = disk_bytes.div_ceil(1 << 30);
+        let image = Image::linux(id, "ap-guangzhou".parse().expect("a region"), gib);
+        world.add_image(image.with_system_disk(Disk::sample(disk_bytes, "seed", "system")));
+        world.export_seconds = Some(0.0);
+    });
+}
+
+fn folder(env: &TestEnv) -> PathBuf {
+    env.home.path().join("here")
+}
+
+/// What is in the folder, in order.
+fn names(env: &TestEnv) -> Vec<String> {
+    let entries = fs::read_dir(folder(env)).expect("the folder");
+    let mut names: Vec<String> = entries
+        .map(|entry| {
+            let name = entry.expect("an entry").file_name();
+            name.into_string().expect("text")
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// The object that the run says to have exported, byte for byte.
+fn object(env: &TestEnv, key: &str) -> Vec<u8> {
+    env.cloud.change(|world| {
+        let object = world.object("exports-1250000000", key).expect("the object");
+        let mut bytes = vec![0; usize::try_from(object.content.size_bytes()).expect("small")];
+        object.content.read_at(0, &mut bytes).expect("readable");
+        bytes
+    })
+}
+
+/// The run's only file, after a look that it has arrived whole.
+#[track_caller]
+fn arrived(env: &TestEnv, run: &Run) -> Value {
+    let file = run.json()["files"][0].clone();
+    let key = file["key"].as_str().expect("a key");
+    assert_eq!(file["local_path"], format!("here/{key}"));
+    let seen = fs::read(folder(env).join(key)).expect("the file");
+    assert!(seen == object(env, key), "the bytes differ");
+    file
+}
+
+fn record(env: &TestEnv) -> Value {
+    let text = fs::read(folder(env).join("p_img-small.cvm-export.json")).expect("the record");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+#[test]
+fn one_command_brings_the_disk_its_record_and_its_checksums() {
+    let mut env = world();
+    let run = env
+        .line(&format!("{LINE} --sha256 --output json"))
+        .ends_with(0);
+    let file = arrived(&env, &run);
+    let key = file["key"].as_str().expect("a key");
+    assert_eq!(
+        names(&env),
+        ["p_img-small.cvm-export.json", "p_img-small.sha256", key]
+    );
+    let record = record(&env);
+    let outcome = run.json();
+    for name in [
+        "image_id",
+        "os_name",
+        "task_id",
+        "request_id",
+        "tool_version",
+    ] {
+        assert!(!record[name].is_null(), "{name} is missing: {record}");
+    }
+    assert_eq!(record["task_id"], outcome["task_id"]);
+    assert_eq!(record["files"][0]["snapshot_id"], file["snapshot_id"]);
+    let kept = &record["files"][0]["object"];
+    for name in ["key", "size_bytes", "crc64", "sha256"] {
+        assert_eq!(kept[name], file[name], "{name}");
+    }
+    let check = std::process::Command::new("sha256sum")
+        .args(["--check", "--strict", "p_img-small.sha256"])
+        .current_dir(folder(&env))
+        .output()
+        .expect("sha256sum");
+    assert!(check.status.success(), "{check:?}");
+    // Years later, without network or account.
+    for name in [
+        "CVM_EXPORT_ENDPOINT_URL",
+        "TENCENTCLOUD_SECRET_ID",
+        "TENCENTCLOUD_SECRET_KEY",
+    ] {
+        env.unset(name);
+    }
+    let path = format!("here/{key}");
+    env.run(&[
+        "verify",
+        &path,
+        "--record",
+        "here/p_img-small.cvm-export.json",
+    ])
+    .ends_with(0)
+    .prints(&format!("{path}: OK\n"));
+}
+
+#[test]
+fn text_mode_prints_the_exported_objects_alone() {
+    let env = world();
+    let run = env
+        .line(LINE)
+        .ends_with(0)
+        .says("fetched: p_img-small_system_");
+    assert!(
+        run.stdout
+            .starts_with("cos://exports-1250000000/p_img-small_system_")
+    );
+    assert_eq!(run.stdout.lines().count(), 1, "{}", run.stdout);
+    assert!(
+        !names(&env).contains(&"p_img-small.sha256".to_owned()),
+        "nobody asked for SHA-256"
+    );
+}
+
+#[test]
+fn wait_and_download_by_export_id_leave_the_same() {
+    let env = world();
+    let run = env
+        .line("image --id img-small --bucket exports --prefix p --no-wait --output json")
+        .ends_with(0);
+    let id = run.json()["export_id"].as_str().expect("an id").to_owned();
+    let run = env
+        .line(&format!(
+            "wait {id} --poll-interval 100ms --download here --output json"
+        ))
+        .ends_with(0);
+    arrived(&env, &run);
+    let first = record(&env);
+    assert_eq!(first["export_id"], id);
+    fs::remove_dir_all(folder(&env)).expect("removed");
+    env.line(&format!("download {id} --to here/ --sha256"))
+        .ends_with(0);
+    let second = record(&env);
+    assert_eq!(second["export_id"], id);
+    assert!(second["files"][0]["object"]["sha256"].is_string());
+    // Without a journal, on another machine.
+    fs::remove_dir_all(folder(&env)).expect("removed");
+    fs::remove_dir_all(env.state_folder()).expect("removed");
+    let run = env
+        .line("wait --bucket exports --prefix p --id img-small --poll-interval 100ms --download here --output json")
+        .ends_with(0);
+    arrived(&env, &run);
+    assert_eq!(record(&env)["export_id"], id, "the claim knew it");
+}
+
+#[test]
+fn what_would_keep_the_files_from_this_machine_is_found_before_the_submit() {
+    let env = world();
+    let home = env.home.path().to_owned();
+    let refused = |line: &str, check: &str| {
+        let run = env.line(&format!("{line} --output json")).ends_with(3);
+        let findings = run.error_json()["findings"].clone();
+        let failed: Vec<&str> = findings
+            .as_array()
+            .expect("findings")
+            .iter()
+            .filter(|finding| finding["verdict"] == "fail")
+            .map(|finding| finding["check"].as_str().expect("a name"))
+            .collect();
+        assert_eq!(failed, [check], "{line}");
+        env.assert_submits(0);
+    };
+    fs::write(home.join("file"), "").expect("a file");
+    refused(&LINE.replace("here", "file"), "download-folder");
+    refused(&LINE.replace("here", "file/below"), "download-folder");
+    let snapshot = env.cloud.change(|world| {
+        let image = world.image_mut("img-small").expect("the image");
+        image.disks[0].snapshot_id.to_string()
+    });
+    for name in [
+        format!("p_img-small_system_{snapshot}.raw"),
+        "p_img-small.cvm-export.json".to_owned(),
+    ] {
+        fs::create_dir_all(folder(&env)).expect("a folder");
+        fs::write(folder(&env).join(&name), "mine").expect("a file");
+        refused(LINE, "download-folder");
+        assert_eq!(
+            fs::read(folder(&env).join(&name)).expect("the file"),
+            b"mine"
+        );
+        fs::remove_dir_all(folder(&env)).expect("removed");
+    }
+    env.cloud
+        .change(|world| world.denied.insert("GetObject".to_owned()));
+    refused(LINE, "download-right");
+    refused(&format!("{LINE} --no-claim"), "download-right");
+    assert!(!folder(&env).exists(), "checks make no folder");
+    env.cloud.change(|world| world.denied.clear());
+    // A look without a submit says the same.
+    env.line(&format!("{LINE} --dry-run")).ends_with(0);
+    assert!(!folder(&env).exists(), "checks make no folder");
+}
+
+#[test]
+fn force_replaces_what_stands_in_the_way() {
+    let env = world();
+    fs::create_dir_all(folder(&env)).expect("a folder");
+    fs::write(folder(&env).join("p_img-small.cvm-export.json"), "mine").expect("a file");
+    let run = env
+        .line(&format!("{LINE} --force --output json"))
+        .ends_with(0);
+    arrived(&env, &run);
+    assert_eq!(record(&env)["image_id"], "img-small");
+}
+
+#[test]
+fn the_record_of_another_export_is_left_alone() {
+    let env = world();
+    let run = env
+        .line("image --id img-small --bucket exports --prefix p --output json")
+        .ends_with(0);
+    let id = run.json()["export_id"].as_str().expect("an id").to_owned();
+    fs::create_dir_all(folder(&env)).expect("a folder");
+    let path = folder(&env).join("p_img-small.cvm-export.json");
+    fs::write(&path, "mine").expect("a file");
+    env.line(&format!("download {id} --to here"))
+        .ends_with(9)
+        .says("it is no record of an export");
+    assert_eq!(fs::read(&path).expect("the file"), b"mine");
+    assert_eq!(env.calls("GetObject"), 1, "the claim alone was read");
+}
+
+#[test]
+fn an_interrupted_download_is_gone_on_with_by_the_same_command() {
+    let env = world();
+    let line = format!("{LINE} --limit-rate 1MiB --output json");
+    let running = env.start(&line.split_whitespace().collect::<Vec<_>>());
+    env.wait_for_calls("GetObject", 12);
+    running.signal("INT");
+    let run = running
+        .wait()
+        .ends_with(130)
+        .says("what has arrived is kept");
+    assert_eq!(run.json()["state"], "complete", "the export itself is done");
+    assert!(run.json()["files"][0]["local_path"].is_null());
+    let before = env.calls("GetObject");
+    let run = env
+        .line(&format!("{LINE} --output json"))
+        .ends_with(0)
+        .says("going on with");
+    arrived(&env, &run);
+    env.assert_submits(1);
+    assert!(
+        env.calls("GetObject") - before < 80,
+        "less than all was fetched again"
+    );
+    // Once it has all arrived, the files are an earlier export's, as ever.
+    env.line(LINE).ends_with(3).says("name-collision");
+    env.line(&format!("{LINE} --if-exists skip")).ends_with(0);
+    env.assert_submits(1);
+}
+
+#[test]
+fn a_download_that_fails_takes_nothing_from_the_export() {
+    let env = world();
+    let wrong = Fault {
+        occurrence: None,
+        ..fault("GetObject", Effect::FlippedByte { at: 5 })
+    };
+    env.cloud.set_faults(vec![wrong]);
+    let run = env
+        .line(&format!("{LINE} --no-claim --output json"))
+        .ends_with(8)
+        .says("the bucket holds");
+    assert_eq!(run.json()["state"], "complete");
+    assert!(run.json()["files"][0]["local_path"].is_null());
+    assert!(names(&env).is_empty(), "{:?}", names(&env));
+    env.cloud.set_faults(Vec::new());
+    let run = env
+        .line(&format!("{LINE} --no-claim --output json"))
+        .ends_with(0);
+    arrived(&env, &run);
+    env.assert_submits(1);
+}
+
+#[test]
+fn an_object_that_was_replaced_since_is_not_taken_for_the_export() {
+    let env = world();
+    let run = env
+        .line("image --id img-small --bucket exports --prefix p --output json")
+        .ends_with(0);
+    let key = run.json()["files"][0]["key"]
+        .as_str()
+        .expect("a key")
+        .to_owned();
+    let id = run.json()["export_id"].as_str().expect("an id").to_owned();
+    env.cloud
+        .change(|world| world.put_object("exports-1250000000", &key, b"another".to_vec()));
+    env.line(&format!("download {id} --to here/"))
+        .ends_with(3)
+        .says("has been replaced by another object");
+    env.run(&["download", &format!("cos://exports/{key}"), "--to", "here/"])
+        .ends_with(0);
+}
+
+#[test]
+fn several_images_arrive_in_one_folder() {
+    let env = world();
+    add_image(&env, "img-other", DISK_BYTES);
+    let line = LINE.replace("--id img-small", "--id img-small,img-other");
+    env.line(&line).ends_with(2);
+    env.line(&line.replace("--prefix p", "--prefix {image_id}/p"))
+        .ends_with(2)
+        .says("both");
+    env.assert_submits(0);
+    let run = env
+        .line(&format!(
+            "{} --output json",
+            line.replace("--prefix p", "--prefix p-{image_id}")
+        ))
+        .ends_with(0);
+    for item in run.json()["items"].as_array().expect("items") {
+        let key = item["files"][0]["key"].as_str().expect("a key");
+        let seen = fs::read(folder(&env).join(key)).expect("the file");
+        assert!(seen == object(&env, key), "the bytes of {key} differ");
+    }
+    assert_eq!(names(&env).len(), 4);
+}
+
+#[test]
+fn more_than_100_gb_of_raw_disk_are_worth_a_word_before_they_are_fetched() {
+    let env = world();
+    add_image(&env, "img-large", 120 << 30);
+    let line = LINE.replace("img-small", "img-large");
+    env.line(&format!("{line} --dry-run"))
+        .ends_with(0)
+        .says("--format qcow2");
+    env.line(&format!("{line} --dry-run --format qcow2"))
+        .ends_with(0)
+        .does_not_say("GB of raw disk");
+    let running = env.start(&line.split_whitespace().collect::<Vec<_>>());
+    env.wait_for_calls("GetObject", 5);
+    running.signal("INT");
+    running
+        .wait()
+        .ends_with(130)
+        .says("128 GB of raw disk to fetch");
+}
+
+#[test]
+fn flags_of_a_download_want_one() {
+    let env = world();
+    for flag in [
+        "--sha256",
+        "--force",
+        "--part-size 8MiB",
+        "--limit-rate 1MiB",
+    ] {
+        env.line(&format!("image --id img-small --bucket exports {flag}"))
+            .ends_with(2)
+            .says("--download");
+    }
+    env.line(&format!("{LINE} --no-wait"))
+        .ends_with(2)
+        .says("--no-wait");
+    env.assert_submits(0);
+}
