@@ -1,0 +1,96 @@
+//! A run that ended early is gone on with, and what it left is believed only where it is right.
+
+use std::fs;
+
+use super::{BUCKET, Case, PART, noise, patchy};
+use crate::support::wait_until;
+
+#[test]
+fn killed_runs_are_gone_on_with_and_lose_only_what_was_on_its_way() {
+    let case = Case::new(patchy(128 * PART));
+    let (kills, connections) = (8, 4);
+    for number in 0..kills {
+        let arguments = "download cos://exports/folder/disk.raw --part-size 64KiB --concurrency 4 --limit-rate 8MiB";
+        let running = case.env.start(&arguments.split(' ').collect::<Vec<_>>());
+        let before = case.env.calls("GetObject");
+        wait_until(
+            || "some parts".to_owned(),
+            || case.env.calls("GetObject") >= before + 5 + number,
+        );
+        running.signal("KILL");
+        drop(running.wait());
+        assert!(
+            !case.target().exists(),
+            "an unverified file has the final name"
+        );
+    }
+    let run = case
+        .fetch("--concurrency 4")
+        .ends_with(0)
+        .says("going on with");
+    drop(run);
+    case.has_arrived();
+    let calls = case.env.calls("GetObject");
+    assert!(
+        calls <= 128 + kills * connections,
+        "{calls} parts were asked for"
+    );
+}
+
+#[test]
+fn what_an_earlier_run_left_is_only_used_where_it_is_right() {
+    let part = |case: &Case| case.env.home.path().join("disk.raw.cvm-part");
+    let ledger = |case: &Case| case.env.home.path().join("disk.raw.cvm-part.json");
+    let interrupted = || {
+        let case = Case::new(noise(64 * PART));
+        let line = "download cos://exports/folder/disk.raw --part-size 64KiB --limit-rate 4MiB";
+        let running = case.env.start(&line.split(' ').collect::<Vec<_>>());
+        case.env.wait_for_calls("GetObject", 12);
+        running.signal("INT");
+        running
+            .wait()
+            .ends_with(130)
+            .says("what has arrived is kept");
+        case
+    };
+    // With other settings.
+    let case = interrupted();
+    let calls = case.env.calls("GetObject");
+    case.env
+        .line("download cos://exports/folder/disk.raw --part-size 128KiB --concurrency 2")
+        .ends_with(0)
+        .says("going on with");
+    assert!(
+        case.env.calls("GetObject") - calls < 33,
+        "less than all was fetched"
+    );
+    case.has_arrived();
+    // A torn ledger, one of a later version, one of another object, a part file that has changed.
+    let case = interrupted();
+    fs::write(ledger(&case), "{\"schema\":\"cvm-exp").expect("a file");
+    case.fetch("").ends_with(0).says("starting anew");
+    case.has_arrived();
+    let case = interrupted();
+    fs::write(ledger(&case), "{\"schema\":\"cvm-export.ledger.v9\"}\n").expect("a file");
+    case.fetch("").ends_with(9).says("later version");
+    case.fetch("--force").ends_with(0);
+    case.has_arrived();
+    let mut case = interrupted();
+    case.bytes.reverse();
+    let bytes = case.bytes.clone();
+    case.env
+        .cloud
+        .change(|world| world.put_object(BUCKET, "folder/disk.raw", bytes));
+    case.fetch("")
+        .ends_with(0)
+        .says("of another object; starting anew");
+    case.has_arrived();
+    let case = interrupted();
+    fs::write(part(&case), vec![9; 64 * PART]).expect("a file");
+    case.fetch("").ends_with(0);
+    case.has_arrived();
+    let case = interrupted();
+    fs::remove_file(part(&case)).expect("a file");
+    case.fetch("").ends_with(0);
+    case.has_arrived();
+}
