@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::auth::{Timestamp, tc3};
 use crate::cloud::http::{
     ANSWERED_BY_OTHERS, Again, Attempt, Connection, HttpClient, Request, RequestError, Response,
-    header_name, header_value, secret_value,
+    Signing, header_name, header_value, secret_value,
 };
 use crate::error::{Error, ErrorKind};
 use crate::model::{CloudText, Region};
@@ -372,8 +372,8 @@ impl ApiClient {
             .expect("a request holds only strings, numbers and lists, which JSON can show");
         let body = Bytes::from(body);
         self.http
-            .repeat(A::NAME, |signed_at| {
-                self.attempt::<A>(region, body.clone(), signed_at)
+            .repeat(A::NAME, |signing| {
+                self.attempt::<A>(region, body.clone(), signing)
             })
             .await
     }
@@ -382,7 +382,7 @@ impl ApiClient {
         &self,
         region: Option<&Region>,
         body: Bytes,
-        signed_at: DateTime<Utc>,
+        signing: Signing,
     ) -> Result<Answer<A::Response>, ApiError> {
         let failed = |problem, request_id, blamed_clock| ApiError {
             action: A::NAME,
@@ -391,7 +391,7 @@ impl ApiClient {
             request_id,
             blamed_clock,
         };
-        let response = match self.request::<A>(region, body, signed_at.into()) {
+        let response = match self.request::<A>(region, body, &signing) {
             Ok(request) => self.http.send(request).await,
             Err(error) => Err(error),
         };
@@ -400,7 +400,7 @@ impl ApiClient {
             failed(Problem::Request(error), request_id, None)
         })?;
         read_envelope(&response).map_err(|(problem, request_id)| {
-            failed(problem, request_id, response.blamed_clock(signed_at))
+            failed(problem, request_id, response.blamed_clock(signing.time))
         })
     }
 
@@ -408,10 +408,10 @@ impl ApiClient {
         &self,
         region: Option<&Region>,
         body: Bytes,
-        timestamp: Timestamp,
+        signing: &Signing,
     ) -> Result<Request, RequestError> {
         let host = self.http.settings().endpoints.api_host(A::SERVICE, region);
-        let credentials = self.http.credentials();
+        let (credentials, timestamp) = (&signing.credentials, Timestamp::from(signing.time));
         let signed = tc3::Request {
             method: "POST",
             path: "/",
@@ -423,7 +423,7 @@ impl ApiClient {
             ],
             payload: &body,
         };
-        let authorization = tc3::Authorization::new(&credentials, A::SERVICE, timestamp, &signed);
+        let authorization = tc3::Authorization::new(credentials, A::SERVICE, timestamp, &signed);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
         headers.insert(

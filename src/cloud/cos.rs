@@ -15,14 +15,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use crate::auth::cos::KeyTime;
 use crate::auth::{self, Timestamp, percent_encode, percent_encode_path};
 use crate::cloud::http::{
-    Connection, HttpClient, Request, RequestError, Response, header_name, header_value,
+    Connection, HttpClient, Request, RequestError, Response, Signing, header_name, header_value,
     parse_http_date, secret_value,
 };
 use crate::model::{BucketName, ObjectKey, Region};
 
 pub use answers::{BucketEntry, ObjectEntry, ObjectPage, Part, PartPage, Upload, UploadList};
 pub use error::{CosError, CosErrorKind};
-pub use range::RangeBody;
 
 use error::Problem;
 
@@ -320,8 +319,8 @@ impl CosClient {
     ) -> Result<T, CosError> {
         let read = &read;
         self.http
-            .repeat(call.operation, |signed_at| async move {
-                let response = match self.request(call, signed_at.into()) {
+            .repeat(call.operation, |signing| async move {
+                let response = match self.request(call, &signing) {
                     Ok(request) => self.http.send(request).await,
                     Err(error) => Err(error),
                 };
@@ -330,20 +329,21 @@ impl CosClient {
                 let read = if response.status == StatusCode::OK {
                     read(&response)
                 } else {
-                    Err(Problem::of(&response, signed_at))
+                    Err(Problem::of(&response, signing.time))
                 };
                 read.map_err(|problem| CosError::of(call.operation, problem, &response))
             })
             .await
     }
 
-    /// Signs `call` at `now`: the host, all its headers and all its parameters.
-    fn request(&self, call: &Call<'_>, now: Timestamp) -> Result<Request, RequestError> {
+    /// Signs `call` by `signing`: the host, all its headers and all its parameters.
+    fn request(&self, call: &Call<'_>, signing: &Signing) -> Result<Request, RequestError> {
         let host = &call.host;
         let path = call
             .key
             .map_or_else(|| "/".to_owned(), |key| format!("/{key}"));
-        let credentials = self.http.credentials();
+        let credentials = &signing.credentials;
+        let now = Timestamp::from(signing.time);
         let parameters: Vec<(&str, &str)> = call
             .parameters
             .iter()
@@ -360,7 +360,7 @@ impl CosClient {
             end: Timestamp(now.0 + SIGNATURE_SECONDS),
         };
         let authorization = auth::cos::Authorization::new(
-            &credentials,
+            credentials,
             key_time,
             &auth::cos::Request {
                 method: call.method.as_str(),

@@ -12,8 +12,9 @@
 //! Whoever sends a call that must not be doubled makes its own pauses, between which its record says
 //! that nothing is on its way.
 //!
-//! The caller signs inside each attempt, with the time that [`HttpClient::repeat`] gives it: this
-//! machine's clock corrected by the `Date` of the last answer, or that of the refusal itself.
+//! The caller signs inside each attempt, with what [`HttpClient::repeat`] gives it: the present
+//! credentials, and this machine's clock corrected by the `Date` of the last answer, or that of the
+//! refusal itself.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -207,6 +208,13 @@ pub(crate) enum Connection {
     Data,
 }
 
+/// What one attempt is signed with.
+#[derive(Clone, Debug)]
+pub(crate) struct Signing {
+    pub(crate) time: DateTime<Utc>,
+    pub(crate) credentials: Arc<Credentials>,
+}
+
 /// One attempt, signed and ready.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -372,14 +380,19 @@ impl HttpClient {
         &self.settings
     }
 
-    /// What a request is signed with now.
-    pub(crate) fn credentials(&self) -> Arc<Credentials> {
-        self.credentials.current(self.now())
+    /// What an attempt is signed with: the present credentials, and the time now or that of the refusal
+    /// before it.
+    pub(crate) fn signing(&self, refusing_clock: Option<DateTime<Utc>>) -> Signing {
+        let now = self.now();
+        Signing {
+            time: refusing_clock.unwrap_or(now),
+            credentials: self.credentials.current(now),
+        }
     }
 
-    /// Asks for newer credentials after the present ones were refused; says whether there are any.
-    pub(crate) fn renew_credentials(&self) -> bool {
-        self.credentials.renew(self.now())
+    /// Asks for newer credentials after those of an attempt were refused; says whether there are any.
+    pub(crate) fn renew_credentials(&self, refused: &Signing) -> bool {
+        self.credentials.renew(&refused.credentials, self.now())
     }
 
     pub(crate) fn with_events(&self, events: Events) -> Self {
@@ -399,20 +412,20 @@ impl HttpClient {
             .unwrap_or(now)
     }
 
-    /// Repeats `attempt`, which signs with the time that it is given, by what its failures prove.
+    /// Repeats `attempt`, which signs with what it is given, by what its failures prove.
     /// `call` names it for people.
     pub(crate) async fn repeat<T, E: Attempt + 'static, F: Future<Output = Result<T, E>>>(
         &self,
         call: &str,
-        mut attempt: impl FnMut(DateTime<Utc>) -> F,
+        mut attempt: impl FnMut(Signing) -> F,
     ) -> Result<T, E> {
         let policy = &self.settings.retry;
         let mut has_signed_anew = false;
         let mut has_renewed = false;
         let mut refusing_clock = None;
         for number in 1.. {
-            let signed_at = refusing_clock.take().unwrap_or_else(|| self.now());
-            let error = match attempt(signed_at).await {
+            let signing = self.signing(refusing_clock.take());
+            let error = match attempt(signing.clone()).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -423,7 +436,7 @@ impl HttpClient {
                     refusing_clock = Some(time);
                     Duration::ZERO
                 }
-                Again::WithNewCredentials if !has_renewed && self.renew_credentials() => {
+                Again::WithNewCredentials if !has_renewed && self.renew_credentials(&signing) => {
                     has_renewed = true;
                     Duration::ZERO
                 }

@@ -21,7 +21,7 @@ use crate::event::Events;
 use crate::model::Region;
 
 pub use endpoints::{Endpoints, InvalidEndpoint};
-pub(crate) use http::{Again, Attempt};
+pub(crate) use http::{Again, Attempt, Signing};
 pub use http::{RequestError, RetryPolicy};
 pub use renewal::CredentialsInUse;
 

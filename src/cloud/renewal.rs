@@ -1,6 +1,6 @@
 //! The credentials in use, and newer ones when they end in the middle of a job of hours.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use chrono::{DateTime, Utc};
 
@@ -18,6 +18,8 @@ const RENEWED_EARLY: chrono::Duration = chrono::Duration::minutes(5);
 pub struct CredentialsInUse {
     current: RwLock<Arc<Credentials>>,
     chain: Option<Chain>,
+    /// Held while newer ones are looked for, so that many requests that are refused at once look once.
+    renewing: Mutex<()>,
 }
 
 impl From<Credentials> for CredentialsInUse {
@@ -26,6 +28,7 @@ impl From<Credentials> for CredentialsInUse {
         Self {
             current: RwLock::new(Arc::new(credentials)),
             chain: None,
+            renewing: Mutex::default(),
         }
     }
 }
@@ -46,14 +49,20 @@ impl CredentialsInUse {
         let ends_soon = current
             .expires_at
             .is_some_and(|end| end - RENEWED_EARLY <= now);
-        if ends_soon && self.renew(now) {
+        if ends_soon && self.renew(&current, now) {
             return self.read();
         }
         current
     }
 
-    /// Asks for newer credentials after the present ones were refused; says whether there are any.
-    pub(crate) fn renew(&self, now: DateTime<Utc>) -> bool {
+    /// Asks for newer credentials than `refused`, with which a request was signed in vain; says whether
+    /// there are any.
+    pub(crate) fn renew(&self, refused: &Credentials, now: DateTime<Utc>) -> bool {
+        let _turn = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another request was refused as well and has found newer ones meanwhile.
+        if !is_same(&self.read(), refused) {
+            return true;
+        }
         let Some(chain) = &self.chain else {
             return false;
         };
@@ -61,9 +70,9 @@ impl CredentialsInUse {
         let Ok(found) = chain.resolve(now) else {
             return false;
         };
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let is_newer = !is_same(&current, &found.credentials);
+        let is_newer = !is_same(refused, &found.credentials);
         if is_newer {
+            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
             *current = Arc::new(found.credentials);
         }
         is_newer
@@ -119,7 +128,7 @@ mod tests {
         assert_eq!(token(0).as_deref(), Some("first"));
         // Nothing newer is there: the old ones are kept, also when they end soon.
         assert_eq!(token(9_900).as_deref(), Some("first"));
-        assert!(!in_use.renew(at(9_900)));
+        assert!(!in_use.renew(&in_use.read(), at(9_900)));
         write(home.path(), "second", 20_000);
         assert_eq!(token(100).as_deref(), Some("first"), "still good");
         assert_eq!(
@@ -128,10 +137,37 @@ mod tests {
             "ends within five minutes"
         );
         write(home.path(), "third", 30_000);
-        assert!(in_use.renew(at(10_000)), "refused by the cloud");
+        let second = in_use.read();
+        assert!(in_use.renew(&second, at(10_000)), "refused by the cloud");
         assert_eq!(token(10_000).as_deref(), Some("third"));
         std::fs::remove_file(home.path().join(".tccli/default.credential")).expect("removed");
-        assert!(!in_use.renew(at(10_000)));
+        assert!(!in_use.renew(&in_use.read(), at(10_000)));
         assert_eq!(token(10_000).as_deref(), Some("third"));
+    }
+
+    #[test]
+    fn requests_that_are_refused_side_by_side_all_find_what_one_of_them_found() {
+        let home = tempfile::tempdir().expect("a folder");
+        let now = DateTime::from_timestamp(0, 0).expect("a time");
+        write(home.path(), "first", 10_000);
+        let environment = Environment::new([("X", "y")], Some(home.path().to_owned()));
+        let chain = Chain::standard(&environment, Flags::default());
+        let first = chain.resolve(now).expect("credentials").credentials;
+        let in_use = CredentialsInUse::renewed_by(chain, first.clone());
+        write(home.path(), "second", 20_000);
+        std::thread::scope(|scope| {
+            let requests: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| in_use.renew(&first, now)))
+                .collect();
+            for request in requests {
+                assert!(request.join().expect("no panic"));
+            }
+        });
+        let second = in_use.read();
+        assert!(!is_same(&second, &first));
+        assert!(
+            !in_use.renew(&second, now),
+            "the newer ones are refused as well, and nothing newer is there"
+        );
     }
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::DownloadError;
 use crate::clock::Stopwatch;
 use crate::cloud::cos::{CosClient, CosError, ObjectMeta};
-use crate::cloud::{Again, Attempt};
+use crate::cloud::{Again, Attempt, Signing};
 use crate::crc64::Crc64;
 use crate::event::{EventKind, Events};
 use crate::model::{BucketName, Region};
@@ -229,10 +229,12 @@ impl Fetcher {
         let mut crc = Crc64::default();
         let mut failures = 0;
         let (mut has_signed_anew, mut has_renewed) = (false, false);
+        let mut refusing_clock = None;
         while position < range.end {
             let before = position;
+            let signing = self.source.cos.signing(refusing_clock.take());
             let error = match self
-                .attempt(sink, &mut position, &mut crc, range.end)
+                .attempt(sink, &mut position, &mut crc, range.end, &signing)
                 .await?
             {
                 Ok(()) => continue,
@@ -243,12 +245,13 @@ impl Fetcher {
             }
             failures += 1;
             let delay = match error.again() {
-                Again::SignedAnew(_) if !has_signed_anew => {
+                Again::SignedAnew(time) if !has_signed_anew => {
                     has_signed_anew = true;
+                    refusing_clock = Some(time);
                     Duration::ZERO
                 }
                 Again::WithNewCredentials
-                    if !has_renewed && self.source.cos.renew_credentials() =>
+                    if !has_renewed && self.source.cos.renew_credentials(&signing) =>
                 {
                     has_renewed = true;
                     Duration::ZERO
@@ -279,6 +282,7 @@ impl Fetcher {
         position: &mut u64,
         crc: &mut Crc64,
         end: u64,
+        signing: &Signing,
     ) -> Result<Result<(), CosError>, DownloadError> {
         let Source {
             cos,
@@ -287,7 +291,7 @@ impl Fetcher {
             object,
         } = &self.source;
         let mut body = match cos
-            .open_range(bucket, region, object, &(*position..end))
+            .open_range(bucket, region, object, &(*position..end), signing)
             .await
         {
             Ok(body) => body,

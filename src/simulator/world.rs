@@ -380,9 +380,11 @@ impl World {
         }
     }
 
-    /// Lets requests in that are signed with `credentials`. Where they carry a token or an end, both
-    /// are checked.
+    /// Lets requests in that are signed with `credentials`, in place of those of the same id. Where they
+    /// carry a token or an end, both are checked.
     pub fn accept(&mut self, credentials: Credentials) {
+        self.accepted
+            .retain(|known| known.secret_id != credentials.secret_id);
         self.accepted.push(credentials);
     }
 

@@ -6,35 +6,38 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::error::Problem;
 use super::{Call, CosClient, CosError, ObjectMeta};
-use crate::cloud::http::{Answering, Connection, Response};
+use crate::cloud::http::{Answering, Connection, Response, Signing};
 use crate::model::{BucketName, Region};
 
 const OPERATION: &str = "GET Object";
 
 /// The bytes of one range, on their way.
 #[derive(Debug)]
-pub struct RangeBody {
+pub(crate) struct RangeBody {
     answer: Answering,
     /// How many bytes are still to come.
     remaining: u64,
 }
 
 impl CosClient {
-    /// Asks for `range` of `object`, which must still be the same: one attempt, signed now.
+    /// Asks for `range` of `object`, which must still be the same: one attempt,
+    /// signed by `signing`.
     ///
     /// # Errors
     /// [`CosErrorKind::Changed`](super::CosErrorKind::Changed) when another object stands there, and any
     /// other [`CosError`].
-    pub async fn open_range(
+    pub(crate) async fn open_range(
         &self,
         bucket: &BucketName,
         region: &Region,
         object: &ObjectMeta,
         range: &Range<u64>,
+        signing: &Signing,
     ) -> Result<RangeBody, CosError> {
         let mut call = Call {
             method: Method::GET,
@@ -51,9 +54,8 @@ impl CosClient {
         if let Some(version_id) = &object.version_id {
             call.parameters.push(("versionId", version_id.clone()));
         }
-        let signed_at = self.http.now();
         let lost = |error| CosError::without_answer(OPERATION, error);
-        let mut request = self.request(&call, signed_at.into()).map_err(lost)?;
+        let mut request = self.request(&call, signing).map_err(lost)?;
         request.connection = Connection::Data;
         let answer = self.http.open_answer(request).await.map_err(lost)?;
         if answer.status() == StatusCode::PARTIAL_CONTENT {
@@ -76,13 +78,19 @@ impl CosClient {
             Ok(response) => response.map_err(lost)?,
             Err(_) => head,
         };
-        let problem = Problem::of(&response, signed_at);
+        let problem = Problem::of(&response, signing.time);
         Err(CosError::of(OPERATION, problem, &response))
     }
 
-    /// Asks for newer credentials after the present ones were refused; says whether there are any.
-    pub(crate) fn renew_credentials(&self) -> bool {
-        self.http.renew_credentials()
+    /// What a range is signed with: the present credentials, and the time now or that of the refusal
+    /// before it.
+    pub(crate) fn signing(&self, refusing_clock: Option<DateTime<Utc>>) -> Signing {
+        self.http.signing(refusing_clock)
+    }
+
+    /// Asks for newer credentials after those of an attempt were refused; says whether there are any.
+    pub(crate) fn renew_credentials(&self, refused: &Signing) -> bool {
+        self.http.renew_credentials(refused)
     }
 }
 
@@ -91,7 +99,7 @@ impl RangeBody {
     ///
     /// # Errors
     /// [`CosError`] when the body breaks off, stalls, or is longer or shorter than the range.
-    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, CosError> {
+    pub(crate) async fn next_chunk(&mut self) -> Result<Option<Bytes>, CosError> {
         let chunk = self.answer.next_chunk().await;
         let chunk = chunk.map_err(|error| CosError::without_answer(OPERATION, error))?;
         let length = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);

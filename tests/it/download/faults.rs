@@ -1,9 +1,14 @@
 //! What goes wrong on the way is repeated, replaced or refused; a wrong file never has the final name.
 
+use std::fs;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use cvm_export::auth::{Credentials, Secret};
 use cvm_export::simulator::{Effect, Fault};
+use serde_json::json;
 
 use super::{BUCKET, Case, PART, noise, patchy};
-use crate::support::fault;
+use crate::support::{TestEnv, delayed, fault};
 
 fn always(effect: Effect) -> Vec<Fault> {
     vec![Fault {
@@ -115,5 +120,97 @@ fn an_object_that_is_replaced_midway_is_fetched_anew() {
         object.content.read_at(0, &mut bytes).expect("readable");
         bytes
     });
+    case.has_arrived();
+}
+
+/// Writes a tccli profile as `tccli auth login` leaves it.
+fn log_in(env: &TestEnv, credentials: &Credentials) {
+    let token = credentials.token.as_ref().map(Secret::expose);
+    let end = credentials.expires_at.map(|end| end.timestamp());
+    let text = json!({
+        "type": "oauth",
+        "secretId": credentials.secret_id,
+        "secretKey": credentials.secret_key.expose(),
+        "token": token,
+        "expiresAt": end,
+    });
+    let folder = env.home.path().join(".tccli");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("new"), text.to_string()).expect("a file");
+    fs::rename(folder.join("new"), folder.join("default.credential")).expect("renamed");
+}
+
+fn temporary(name: &str, end: DateTime<Utc>) -> Credentials {
+    Credentials {
+        secret_id: format!("AKID{name}"),
+        secret_key: Secret::new(format!("key-{name}")),
+        token: Some(Secret::new(format!("token-{name}"))),
+        expires_at: Some(end),
+    }
+}
+
+#[test]
+fn keys_that_end_midway_are_renewed_on_every_connection() {
+    let mut case = Case::new(patchy(120 * PART));
+    case.env
+        .unset("TENCENTCLOUD_SECRET_ID")
+        .unset("TENCENTCLOUD_SECRET_KEY");
+    let now = case.env.cloud.change(|world| world.server_time());
+    let later = now + TimeDelta::hours(2);
+    let (first, second) = (temporary("first", later), temporary("second", later));
+    case.env.cloud.change(|world| world.accept(first.clone()));
+    log_in(&case.env, &first);
+    // Several requests are on their way whenever the keys end.
+    case.set(vec![delayed("GetObject", 100)]);
+    let line = "download cos://exports/folder/disk.raw --part-size 64KiB -v";
+    let running = case.env.start(&line.split(' ').collect::<Vec<_>>());
+    case.env.wait_for_calls("GetObject", 40);
+    log_in(&case.env, &second);
+    case.env.cloud.change(|world| {
+        world.accept(second);
+        world.accept(Credentials {
+            expires_at: Some(now),
+            ..first
+        });
+    });
+    running.wait().ends_with(0);
+    case.has_arrived();
+    let calls = case.env.cloud.calls();
+    let refused = calls
+        .iter()
+        .filter(|call| call.code.as_deref() == Some("ExpiredToken"))
+        .count();
+    assert!(
+        refused >= 2,
+        "{refused} refusals: nothing happened side by side"
+    );
+}
+
+#[test]
+fn keys_that_end_midway_and_are_not_renewed_end_the_run_resumably() {
+    let mut case = Case::new(noise(60 * PART));
+    let key = case.env.cloud.credentials();
+    let now = case.env.cloud.change(|world| world.server_time());
+    let first = temporary("first", now + TimeDelta::hours(2));
+    case.env.cloud.change(|world| world.accept(first.clone()));
+    case.env
+        .set("TENCENTCLOUD_SECRET_ID", &first.secret_id)
+        .set("TENCENTCLOUD_SECRET_KEY", first.secret_key.expose())
+        .set("TENCENTCLOUD_TOKEN", "token-first");
+    let line = "download cos://exports/folder/disk.raw --part-size 64KiB --limit-rate 2MiB";
+    let running = case.env.start(&line.split(' ').collect::<Vec<_>>());
+    case.env.wait_for_calls("GetObject", 12);
+    case.env.cloud.change(|world| {
+        world.accept(Credentials {
+            expires_at: Some(now),
+            ..first
+        });
+    });
+    running.wait().ends_with(4).says("ExpiredToken");
+    case.env
+        .unset("TENCENTCLOUD_TOKEN")
+        .set("TENCENTCLOUD_SECRET_ID", &key.secret_id)
+        .set("TENCENTCLOUD_SECRET_KEY", key.secret_key.expose());
+    case.fetch("").ends_with(0).says("going on with");
     case.has_arrived();
 }
