@@ -13,6 +13,7 @@ mod error;
 mod file;
 mod landing;
 mod ledger;
+mod pace;
 mod pipe;
 mod target;
 mod transfer;

@@ -1,8 +1,7 @@
 //! Many ranges of one object at once, each with its own retries.
 //!
-//! The number of connections starts small, doubles while that makes the whole faster, and is halved
-//! when COS asks to slow down. A range that breaks off goes on where it stopped. What happens to the
-//! bytes is the [`Sink`]'s business.
+//! How many there are at once is [`Pace`]'s decision. A range that breaks off goes on where it stopped.
+//! What happens to the bytes is the [`Sink`]'s business.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -16,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::error::DownloadError;
+use super::pace::{Observation, Pace};
 use crate::clock::Stopwatch;
 use crate::cloud::cos::{CosClient, CosError, ObjectMeta};
 use crate::cloud::{Again, Attempt, Signing};
@@ -23,12 +23,8 @@ use crate::crc64::Crc64;
 use crate::event::{EventKind, Events};
 use crate::model::{BucketName, Region};
 
-/// Connections at the start.
-const FIRST_CONNECTIONS: usize = 2;
 /// How often the number of connections is thought about.
-const PACE: Duration = Duration::from_millis(250);
-/// More connections must bring this much more to be kept up.
-const WORTHWHILE: f64 = 1.1;
+const THINK_EVERY: Duration = Duration::from_millis(250);
 /// Failures in a row, without a byte between them, after which a range is given up.
 const FAILURES: u32 = 8;
 /// Pauses after failures: doubling from the first to the longest.
@@ -97,7 +93,7 @@ impl<S: Sink + 'static> Transfer<S> {
             queue: Mutex::new(missing.into()),
             part_size_bytes: limits.part_size_bytes.max(1),
             ceiling,
-            connections: watch::Sender::new(FIRST_CONNECTIONS.min(ceiling)),
+            connections: watch::Sender::new(Pace::new(ceiling).connections()),
         })
     }
 
@@ -141,7 +137,7 @@ impl<S: Sink + 'static> Transfer<S> {
                     return Ok(());
                 }
                 // The sender lives as long as this transfer.
-                drop(tokio::time::timeout(PACE, connections.changed()).await);
+                drop(tokio::time::timeout(THINK_EVERY, connections.changed()).await);
             }
             let Some(range) = self.next_part() else {
                 return Ok(());
@@ -175,30 +171,23 @@ impl<S: Sink + 'static> Transfer<S> {
         Some(part)
     }
 
-    /// Doubles the connections as long as that makes the whole faster; halves them when COS asks to slow
-    /// down, and then leaves them there.
+    /// Changes the number of connections by what is seen, as [`Pace`] says.
     async fn keep_pace(&self) {
-        let mut throttled = 0;
-        let mut best = 0.0;
-        let mut before = self.received();
+        let mut pace = Pace::new(self.ceiling);
+        let (mut bytes, mut refusals) = (self.received(), 0);
         let stopwatch = Stopwatch::start();
         let mut last = stopwatch.elapsed();
         loop {
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(THINK_EVERY).await;
             let (now, received) = (stopwatch.elapsed(), self.received());
-            let speed = (received - before) as f64 / (now - last).as_secs_f64().max(0.001);
-            (before, last) = (received, now);
-            let connections = *self.connections.borrow();
-            let refusals = self.fetcher.throttled.load(Ordering::Relaxed);
-            if refusals > throttled {
-                throttled = refusals;
-                best = f64::INFINITY;
-                self.connections.send_replace((connections / 2).max(1));
-            } else if speed > best * WORTHWHILE && connections < self.ceiling {
-                best = speed;
-                self.connections
-                    .send_replace((connections * 2).min(self.ceiling));
-            }
+            let throttled = self.fetcher.throttled.load(Ordering::Relaxed);
+            pace = pace.after(&Observation {
+                elapsed: now - last,
+                bytes: received - bytes,
+                is_throttled: throttled > refusals,
+            });
+            (last, bytes, refusals) = (now, received, throttled);
+            self.connections.send_replace(pace.connections());
         }
     }
 }
