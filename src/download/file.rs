@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::error::DownloadError;
 use super::ledger::{self, Arrived, Found, Ledger, Stretch};
+use super::reading::{self, Digests, Wanted};
 use super::target::{self, Over, Standing, Target};
 use super::transfer::{Sink, Source, Transfer};
 use super::{DownloadOptions, Downloaded, Downloader, expected_checksum};
@@ -36,11 +37,10 @@ pub(super) async fn fetch(
         Standing::Nothing => false,
         Standing::BlockDevice => true,
         Standing::File { size_bytes } => {
-            let difference = difference(path, size_bytes, &object)?;
-            match difference {
-                None => return already_there(object, path, options),
-                Some(_) if options.force => false,
-                Some(difference) => {
+            match compare(downloader, path, size_bytes, &object, options).await? {
+                There::Same(seen) => return Ok(already_there(object, path, seen)),
+                There::Other(_) if options.force => false,
+                There::Other(difference) => {
                     return Err(DownloadError::InTheWay {
                         path: path.to_owned(),
                         difference,
@@ -64,7 +64,7 @@ pub(super) async fn fetch(
         is_device,
         target: Arc::new(target),
     };
-    let (arrived, over) = job.take_up()?;
+    let (arrived, over) = job.take_up().await?;
     job.make_room(&arrived)?;
     let done = job.run(arrived, over).await;
     if matches!(&done, Err(error) if error.is_change()) {
@@ -73,42 +73,56 @@ pub(super) async fn fetch(
     done
 }
 
-/// What tells the file at `path` from the object; `None` when it is the object.
-fn difference(
+/// What stands in the place of an object.
+enum There {
+    /// The object itself, or what is held for it.
+    Same(Digests),
+    /// Another file; what tells them apart.
+    Other(String),
+}
+
+/// Compares the file at `path` with the object.
+async fn compare(
+    downloader: &Downloader,
     path: &Path,
     size_bytes: u64,
     object: &ObjectMeta,
-) -> Result<Option<String>, DownloadError> {
+    options: &DownloadOptions,
+) -> Result<There, DownloadError> {
     if size_bytes != object.size_bytes {
-        return Ok(Some(format!(
+        return Ok(There::Other(format!(
             "it has {size_bytes} bytes, the object {}",
             object.size_bytes
         )));
     }
     let Some(expected) = expected_checksum(object) else {
-        return Ok(Some("COS names no checksum to compare it with".to_owned()));
+        let message = "COS names no checksum to compare it with";
+        return Ok(There::Other(message.to_owned()));
     };
-    let seen = target::checksum_of(path)?;
-    Ok((seen != expected).then(|| format!("its CRC-64 is {seen}, the object's {expected}")))
+    reading::tell(&downloader.events, size_bytes, || {
+        format!("comparing `{}` with the object", path.display())
+    });
+    let wanted = Wanted::sha256_if(options.sha256);
+    let (path, cancel) = (path.to_owned(), downloader.cancel.clone());
+    let seen = reading::off_thread(move || target::digest_of(&path, wanted, &cancel)).await?;
+    if seen.crc64 == expected && seen.size_bytes == object.size_bytes {
+        return Ok(There::Same(seen));
+    }
+    Ok(There::Other(format!(
+        "its CRC-64 is {}, the object's {expected}",
+        seen.crc64
+    )))
 }
 
-fn already_there(
-    object: ObjectMeta,
-    path: &Path,
-    options: &DownloadOptions,
-) -> Result<Downloaded, DownloadError> {
-    let sha256 = match options.sha256 {
-        true => Some(target::sha256_of(path)?),
-        false => None,
-    };
-    Ok(Downloaded {
-        crc64: expected_checksum(&object),
+fn already_there(object: ObjectMeta, path: &Path, seen: Digests) -> Downloaded {
+    Downloaded {
+        crc64: Some(seen.crc64),
         object,
         path: Some(path.to_owned()),
         is_verified: true,
-        sha256,
+        sha256: seen.sha256,
         fetched_bytes: 0,
-    })
+    }
 }
 
 /// One object on its way to one file.
@@ -132,7 +146,7 @@ impl Job<'_> {
     }
 
     /// What an earlier run left and can be trusted, and what the missing parts go over.
-    fn take_up(&self) -> Result<(Arrived, Over), DownloadError> {
+    async fn take_up(&self) -> Result<(Arrived, Over), DownloadError> {
         let failed = || DownloadError::disk("read", &self.ledger_path);
         let found = ledger::read(&self.ledger_path, &self.source.object).map_err(failed())?;
         let name = self.path.display();
@@ -167,7 +181,7 @@ impl Job<'_> {
         let mut lost = 0;
         // What was written and perhaps not synced is believed when it is there.
         for part in written {
-            if self.target.checksum(part.start..part.end)? == part.crc {
+            if self.checksum(&part).await? == part.crc {
                 arrived.add(part);
             } else {
                 lost += part.length();
@@ -179,7 +193,7 @@ impl Job<'_> {
             .last()
             .copied()
             .filter(|last| last.length() <= RECHECKED_BYTES)
-            && self.target.checksum(last.start..last.end)? != last.crc
+            && self.checksum(&last).await? != last.crc
         {
             self.events().warn(format!(
                 "what an earlier run left of `{name}` has changed; starting anew"
@@ -200,6 +214,18 @@ impl Job<'_> {
         };
         self.events().emit(EventKind::Settled { message });
         Ok((arrived, Over::Unknown))
+    }
+
+    /// The checksum of what stands in the file where `stretch` should.
+    async fn checksum(&self, stretch: &Stretch) -> Result<Crc64, DownloadError> {
+        let range = stretch.start..stretch.end;
+        Ok(self.digest(range, Wanted::Crc64).await?.crc64)
+    }
+
+    /// Reads what stands in `range` of the file.
+    async fn digest(&self, range: Range<u64>, wanted: Wanted) -> Result<Digests, DownloadError> {
+        let (target, cancel) = (Arc::clone(&self.target), self.downloader.cancel.clone());
+        reading::off_thread(move || target.digest(&range, wanted, &cancel)).await
     }
 
     fn start_anew(&self) -> Result<(Arrived, Over), DownloadError> {
@@ -286,14 +312,15 @@ impl Job<'_> {
             fetched_bytes += more;
         }
         let sha256 = match self.options.sha256 {
-            true => Some(self.sha256().await?),
+            true => self.sha256().await?,
             false => None,
         };
         if self.is_device {
             let failed = DownloadError::disk("write", self.path);
             self.target.sync().map_err(failed)?;
         } else {
-            self.target.finish(self.path)?;
+            let (target, path) = (Arc::clone(&self.target), self.path.to_owned());
+            reading::off_thread(move || target.finish(&path)).await?;
         }
         // The file is there; a ledger that stays is thrown away by the next run.
         drop(std::fs::remove_file(&self.ledger_path));
@@ -397,13 +424,14 @@ impl Job<'_> {
         Ok((received, transfer.received()))
     }
 
-    async fn sha256(&self) -> Result<String, DownloadError> {
-        let (target, size_bytes) = (Arc::clone(&self.target), self.size_bytes());
-        let reading = tokio::task::spawn_blocking(move || target.sha256(size_bytes));
-        let digest = reading
-            .await
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        digest.map_err(DownloadError::disk("read", self.target.path()))
+    async fn sha256(&self) -> Result<Option<String>, DownloadError> {
+        reading::tell(self.events(), self.size_bytes(), || {
+            format!("computing the SHA-256 of `{}`", self.path.display())
+        });
+        Ok(self
+            .digest(0..self.size_bytes(), Wanted::Sha256)
+            .await?
+            .sha256)
     }
 
     /// Throws away what is wrong or of another object.
@@ -435,17 +463,15 @@ impl FileSink {
     /// Syncs what has been written so far, and has the ledger promise it.
     async fn promise(self: &Arc<Self>) -> Result<(), DownloadError> {
         let sink = Arc::clone(self);
-        let syncing = tokio::task::spawn_blocking(move || {
+        reading::off_thread(move || {
             let mark = sink.ledger().mark();
             sink.target
                 .sync()
                 .map_err(DownloadError::disk("write", sink.target.path()))?;
             let promised = sink.ledger().synced(&mark);
             promised.map_err(DownloadError::disk("write", &sink.ledger_path))
-        });
-        syncing
-            .await
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        })
+        .await
     }
 }
 

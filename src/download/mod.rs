@@ -15,6 +15,7 @@ mod landing;
 mod ledger;
 mod pace;
 mod pipe;
+mod reading;
 mod target;
 mod transfer;
 mod verify;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::error::DownloadError;
+use super::reading;
 use super::transfer::{Fetcher, Sink, Source};
 use super::{DownloadOptions, Downloaded, Downloader, expected_checksum};
 use crate::clock::Stopwatch;
@@ -105,16 +106,15 @@ async fn write<W: Write + Send + 'static>(
     mut output: W,
     bytes: Vec<u8>,
 ) -> Result<W, DownloadError> {
-    let writing = tokio::task::spawn_blocking(move || {
+    let written = reading::off_thread(move || {
         output
             .write_all(&bytes)
             .and_then(|()| output.flush())
             .map(|()| output)
     });
-    let written = writing
+    written
         .await
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-    written.map_err(DownloadError::disk("write to", std::path::Path::new("-")))
+        .map_err(DownloadError::disk("write to", std::path::Path::new("-")))
 }
 
 /// A task that ends with whoever waits for it.

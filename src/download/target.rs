@@ -1,18 +1,18 @@
 //! The place on this machine that an object is written to: a file with holes, or a block device.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use tokio_util::sync::CancellationToken;
+
 use super::error::DownloadError;
-use crate::crc64::Crc64;
+use super::reading::{self, Digests, Wanted};
 use crate::model::ObjectKey;
 
 /// The unit in which zeros are left out: what file systems allocate.
 const BLOCK_BYTES: usize = 4096;
-/// How much is read at a time to check or compare.
-const READ_BYTES: usize = 1024 * 1024;
 
 /// What stands under the final name before a download.
 #[derive(Debug)]
@@ -48,49 +48,14 @@ fn is_block_device(_metadata: &std::fs::Metadata) -> bool {
     false
 }
 
-/// The SHA-256 of a file that is there already, in hexadecimal.
-pub(super) fn sha256_of(path: &Path) -> Result<String, DownloadError> {
-    let failed = || DownloadError::disk("read", path);
-    let file = File::open(path).map_err(failed())?;
-    let size = file.metadata().map_err(failed())?.len();
-    sha256(&file, size).map_err(failed())
-}
-
-/// The checksum of a file that is there already.
-pub(super) fn checksum_of(path: &Path) -> Result<Crc64, DownloadError> {
-    let failed = || DownloadError::disk("read", path);
-    let file = File::open(path).map_err(failed())?;
-    let size = file.metadata().map_err(failed())?.len();
-    checksum(&file, 0..size).map_err(failed())
-}
-
-fn checksum(file: &File, range: Range<u64>) -> io::Result<Crc64> {
-    let mut buffer = vec![0; READ_BYTES];
-    let mut crc = Crc64::default();
-    let mut position = range.start;
-    while position < range.end {
-        let length =
-            usize::try_from(range.end - position).map_or(READ_BYTES, |rest| rest.min(READ_BYTES));
-        read_exact_at(file, &mut buffer[..length], position)?;
-        crc = crc.extend(&buffer[..length]);
-        position += length as u64;
-    }
-    Ok(crc)
-}
-
-fn sha256(file: &File, size_bytes: u64) -> io::Result<String> {
-    use sha2::{Digest, Sha256};
-    let mut buffer = vec![0; READ_BYTES];
-    let mut digest = Sha256::new();
-    let mut position = 0;
-    while position < size_bytes {
-        let length =
-            usize::try_from(size_bytes - position).map_or(READ_BYTES, |rest| rest.min(READ_BYTES));
-        read_exact_at(file, &mut buffer[..length], position)?;
-        digest.update(&buffer[..length]);
-        position += length as u64;
-    }
-    Ok(hex::encode(digest.finalize()))
+/// Reads the file `path` that is there already.
+pub(super) fn digest_of(
+    path: &Path,
+    wanted: Wanted,
+    cancel: &CancellationToken,
+) -> Result<Digests, DownloadError> {
+    let mut file = File::open(path).map_err(DownloadError::disk("read", path))?;
+    reading::digest(path, wanted, cancel, |buffer, _| file.read(buffer))
 }
 
 /// A target that is open, locked, and as large as the object.
@@ -222,14 +187,18 @@ impl Target {
         Ok(buffer == bytes)
     }
 
-    /// The checksum of what stands in `range`.
-    pub(super) fn checksum(&self, range: Range<u64>) -> Result<Crc64, DownloadError> {
-        checksum(&self.file, range).map_err(DownloadError::disk("read", &self.path))
-    }
-
-    /// The SHA-256 of the first `size_bytes`, in hexadecimal.
-    pub(super) fn sha256(&self, size_bytes: u64) -> io::Result<String> {
-        sha256(&self.file, size_bytes)
+    /// Reads what stands in `range`.
+    pub(super) fn digest(
+        &self,
+        range: &Range<u64>,
+        wanted: Wanted,
+        cancel: &CancellationToken,
+    ) -> Result<Digests, DownloadError> {
+        reading::digest(&self.path, wanted, cancel, |buffer, done| {
+            let length = reading::next_length(range, done, buffer.len());
+            read_exact_at(&self.file, &mut buffer[..length], range.start + done)?;
+            Ok(length)
+        })
     }
 
     /// Puts what was written on the disk itself.

@@ -1,16 +1,13 @@
 //! Whether a file of this machine is what a record or the bucket says it is; reads it once.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::error::DownloadError;
+use super::reading::{Digests, Wanted};
+use super::target;
 use crate::crc64::Crc64;
-
-/// How much is read at a time.
-const READ_BYTES: usize = 1024 * 1024;
 
 /// What a file should be. What is not known is not compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,25 +38,19 @@ pub struct Seen {
 /// Reads the file at `path` and compares it with what it should be.
 ///
 /// # Errors
-/// [`DownloadError::Disk`] when it cannot be read.
-pub fn verify_file(path: &Path, expected: &Expected) -> Result<Seen, DownloadError> {
-    let failed = || DownloadError::disk("read", path);
-    let mut file = File::open(path).map_err(failed())?;
-    let mut buffer = vec![0; READ_BYTES];
-    let mut sha256 = expected.sha256.as_ref().map(|_| Sha256::new());
-    let (mut size_bytes, mut crc64) = (0, Crc64::default());
-    loop {
-        let length = match file.read(&mut buffer).map_err(failed())? {
-            0 => break,
-            length => length,
-        };
-        crc64 = crc64.extend(&buffer[..length]);
-        if let Some(digest) = &mut sha256 {
-            digest.update(&buffer[..length]);
-        }
-        size_bytes += length as u64;
-    }
-    let sha256 = sha256.map(|digest| hex::encode(digest.finalize()));
+/// [`DownloadError::Disk`] when it cannot be read, [`DownloadError::Interrupted`] when `cancel` says so
+/// before its end.
+pub fn verify_file(
+    path: &Path,
+    expected: &Expected,
+    cancel: &CancellationToken,
+) -> Result<Seen, DownloadError> {
+    let wanted = Wanted::sha256_if(expected.sha256.is_some());
+    let Digests {
+        size_bytes,
+        crc64,
+        sha256,
+    } = target::digest_of(path, wanted, cancel)?;
     let differs = |what: &str, seen: &dyn std::fmt::Display, wanted: &dyn std::fmt::Display| {
         Some(format!("its {what} is {seen}, not {wanted}"))
     };
@@ -108,7 +99,8 @@ mod tests {
                 "15E2B0D3C33891EBB0F1EF609EC419420C20E320CE94C65FBC8C3312448EB225".to_owned(),
             ),
         };
-        let seen = verify_file(&path, &right).expect("readable");
+        let cancel = CancellationToken::new();
+        let seen = verify_file(&path, &right, &cancel).expect("readable");
         assert_eq!((seen.difference, seen.is_proven), (None, true));
         for (wrong, word) in [
             (
@@ -133,14 +125,23 @@ mod tests {
                 "SHA-256",
             ),
         ] {
-            let difference = verify_file(&path, &wrong).expect("readable").difference;
+            let difference = verify_file(&path, &wrong, &cancel)
+                .expect("readable")
+                .difference;
             assert!(difference.is_some_and(|text| text.contains(word)), "{word}");
         }
         let size_alone = Expected {
             size_bytes: Some(9),
             ..Expected::default()
         };
-        assert!(!verify_file(&path, &size_alone).expect("readable").is_proven);
-        assert!(verify_file(&folder.path().join("none"), &right).is_err());
+        assert!(
+            !verify_file(&path, &size_alone, &cancel)
+                .expect("readable")
+                .is_proven
+        );
+        assert!(verify_file(&folder.path().join("none"), &right, &cancel).is_err());
+        cancel.cancel();
+        let ended = verify_file(&path, &right, &cancel);
+        assert!(matches!(ended, Err(DownloadError::Interrupted)));
     }
 }

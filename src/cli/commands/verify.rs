@@ -66,8 +66,8 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     for (file, expected) in args.files.iter().zip(expectations) {
         let mut item = Item::new(file);
         if let Some(expected) = expected {
-            let (path, wanted) = (file.clone(), expected);
-            let reading = tokio::task::spawn_blocking(move || verify_file(&path, &wanted));
+            let (path, wanted, cancel) = (file.clone(), expected, context.signals.cancel());
+            let reading = tokio::task::spawn_blocking(move || verify_file(&path, &wanted, &cancel));
             let seen = context
                 .until_signalled(async { join(reading.await) })
                 .await?;

@@ -115,21 +115,26 @@ fn a_clean_run_asks_for_each_part_once() {
     assert_eq!(case.env.cloud.calls().len(), 12);
 }
 
+/// A sample disk of so many GiB in the bucket, almost all of it zeros; its address.
+fn exported(env: &TestEnv, gib: u64) -> String {
+    env.cloud.change(|world| {
+        use cvm_export::simulator::{Disk, Image};
+        let id = "img-large".parse().expect("an id");
+        let image = Image::linux(id, "ap-guangzhou".parse().expect("a region"), gib);
+        world.add_image(image.with_system_disk(Disk::sample(gib << 30, "seed", "system")));
+    });
+    let run = env
+        .line("image --id img-large --bucket exports --prefix q -q --no-claim")
+        .ends_with(0);
+    run.stdout.trim().to_owned()
+}
+
 #[test]
 #[cfg(unix)]
 fn zeros_take_no_room() {
     use std::os::unix::fs::MetadataExt;
     let env = TestEnv::new();
-    env.cloud.change(|world| {
-        use cvm_export::simulator::{Disk, Image};
-        let id = "img-eight".parse().expect("an id");
-        let image = Image::linux(id, "ap-guangzhou".parse().expect("a region"), 8);
-        world.add_image(image.with_system_disk(Disk::sample(8 << 30, "seed", "system")));
-    });
-    let run = env
-        .line("image --id img-eight --bucket exports --prefix q -q --no-claim")
-        .ends_with(0);
-    let eight = run.stdout.trim().to_owned();
+    let eight = exported(&env, 8);
     env.run(&["download", &eight, "--to", "eight.raw"])
         .ends_with(0);
     let metadata = fs::metadata(env.home.path().join("eight.raw")).expect("the file");

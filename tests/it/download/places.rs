@@ -1,8 +1,10 @@
 //! Where an object may go, and what is refused before anything is written.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 
-use super::{Case, PART, noise};
+use super::{Case, PART, exported, noise};
+use crate::support::TestEnv;
 
 #[test]
 fn files_that_stand_in_the_way_are_left_alone() {
@@ -107,4 +109,39 @@ fn a_name_that_is_no_unicode_breaks_no_result() {
             String::from_utf8_lossy(&done.stderr)
         );
     }
+}
+
+#[test]
+fn a_signal_ends_the_reading_of_a_file_that_stands_there() {
+    let env = TestEnv::new();
+    let address = exported(&env, 400);
+    // It takes minutes to read, whatever the machine is.
+    let file = fs::File::create(env.home.path().join("large.raw")).expect("a file");
+    file.set_len(400 << 30).expect("a hole");
+    let words = ["download", &address, "--to", "large.raw"];
+    let mut comparing = env.command(&words).spawn().expect("a start");
+    let stderr = BufReader::new(comparing.stderr.take().expect("piped"));
+    let mut lines = stderr.lines().map(|line| line.expect("text"));
+    assert!(
+        lines.any(|line| line.contains("comparing `large.raw` with the object")),
+        "nothing was told before the reading"
+    );
+    interrupt(&comparing);
+    assert_eq!(comparing.wait().expect("an end").code(), Some(130));
+    // The same for `verify`, which is at it once it has looked.
+    let key = address.rsplit('/').next().expect("a key");
+    let words = ["verify", "large.raw", "--bucket", "exports", "--key", key];
+    let looks = env.calls("HeadObject");
+    let mut verifying = env.command(&words).spawn().expect("a start");
+    env.wait_for_calls("HeadObject", looks + 1);
+    interrupt(&verifying);
+    assert_eq!(verifying.wait().expect("an end").code(), Some(130));
+}
+
+fn interrupt(child: &std::process::Child) {
+    let id = child.id().to_string();
+    let status = std::process::Command::new("kill")
+        .args(["-INT", &id])
+        .status();
+    assert!(status.expect("kill starts").success());
 }
