@@ -275,33 +275,7 @@ impl Job<'_> {
     }
 
     async fn run(&self, arrived: Arrived, over: Over) -> Result<Downloaded, DownloadError> {
-        let missing = arrived.missing(self.size_bytes());
-        let failed = DownloadError::disk("write", &self.ledger_path);
-        let ledger =
-            Ledger::begin(&self.ledger_path, &self.source.object, arrived).map_err(failed)?;
-        let sink = Arc::new(FileSink {
-            target: Arc::clone(&self.target),
-            ledger: Mutex::new(ledger),
-            ledger_path: self.ledger_path.clone(),
-            over,
-        });
-        let transfer = Transfer::new(
-            self.source.clone(),
-            Arc::clone(&sink),
-            self.events().clone(),
-            missing,
-            self.options.limits(),
-        );
-        let running = Arc::clone(&transfer).run(&self.downloader.cancel);
-        let ended = tokio::select! {
-            ended = running => ended,
-            error = self.keep_house(&sink, || transfer.received()) => Err(error),
-        };
-        // Whatever the end is, what has arrived is promised.
-        let promised = sink.promise().await;
-        ended?;
-        promised?;
-        let mut fetched_bytes = transfer.received();
+        let (sink, mut fetched_bytes) = self.bring(arrived, over).await?;
         let mut crc = sink.ledger().arrived().whole(self.size_bytes());
         let expected = expected_checksum(&self.source.object);
         if let (Some(seen), Some(expected)) = (crc, expected)
@@ -332,6 +306,44 @@ impl Job<'_> {
             sha256,
             fetched_bytes,
         })
+    }
+
+    /// Fetches what has not arrived over what stands there, and keeps a ledger of it; answers with how
+    /// much came.
+    async fn bring(
+        &self,
+        arrived: Arrived,
+        over: Over,
+    ) -> Result<(Arc<FileSink>, u64), DownloadError> {
+        let missing = arrived.missing(self.size_bytes());
+        let failed = DownloadError::disk("write", &self.ledger_path);
+        let ledger =
+            Ledger::begin(&self.ledger_path, &self.source.object, arrived).map_err(failed)?;
+        let sink = Arc::new(FileSink {
+            target: Arc::clone(&self.target),
+            ledger: Mutex::new(ledger),
+            ledger_path: self.ledger_path.clone(),
+            over,
+            replaced_bytes: AtomicU64::new(0),
+            promising: Mutex::default(),
+        });
+        let transfer = Transfer::new(
+            self.source.clone(),
+            Arc::clone(&sink),
+            self.events().clone(),
+            missing,
+            self.options.limits(),
+        );
+        let running = Arc::clone(&transfer).run(&self.downloader.cancel);
+        let ended = tokio::select! {
+            ended = running => ended,
+            error = self.keep_house(&sink, || transfer.received()) => Err(error),
+        };
+        // Whatever the end is, what has arrived is promised.
+        let promised = sink.promise().await;
+        ended?;
+        promised?;
+        Ok((sink, transfer.received()))
     }
 
     /// Syncs, tells progress and watches the room until the transfer ends; ends itself only when the
@@ -387,28 +399,17 @@ impl Job<'_> {
         });
     }
 
-    /// Fetches every part once more, and replaces those that differ from what stands in the file.
+    /// Fetches every part once more, and replaces those that differ from what stands in the file. The
+    /// ledger begins anew, as what it promised is not true; where this is interrupted, the next run goes
+    /// on behind the parts that were compared.
     async fn repair(&self, seen: Crc64, expected: Crc64) -> Result<(Crc64, u64), DownloadError> {
         let key = &self.source.object.key;
         self.events().warn(format!(
             "`{key}` arrived with the CRC-64 {seen}, the bucket holds {expected}; every part is fetched once more"
         ));
-        // What the ledger promises is not true; the next run must not build on it.
-        drop(std::fs::remove_file(&self.ledger_path));
-        let sink = Arc::new(RepairSink {
-            target: Arc::clone(&self.target),
-            arrived: Mutex::default(),
-            replaced_bytes: AtomicU64::new(0),
-        });
-        let transfer = Transfer::new(
-            self.source.clone(),
-            Arc::clone(&sink),
-            self.events().clone(),
-            std::iter::once(0..self.size_bytes()).collect(),
-            self.options.limits(),
-        );
-        Arc::clone(&transfer).run(&self.downloader.cancel).await?;
-        let received = sink.arrived().whole(self.size_bytes()).unwrap_or_default();
+        let (sink, fetched_bytes) = self.bring(Arrived::default(), Over::Compared).await?;
+        let received = sink.ledger().arrived().whole(self.size_bytes());
+        let received = received.unwrap_or_default();
         if received != expected {
             self.discard();
             return Err(DownloadError::Mismatch {
@@ -421,7 +422,7 @@ impl Job<'_> {
             "`{key}` is right now; {} bytes were replaced",
             sink.replaced_bytes.load(Ordering::Relaxed)
         ));
-        Ok((received, transfer.received()))
+        Ok((received, fetched_bytes))
     }
 
     async fn sha256(&self) -> Result<Option<String>, DownloadError> {
@@ -453,6 +454,11 @@ struct FileSink {
     ledger: Mutex<Ledger>,
     ledger_path: PathBuf,
     over: Over,
+    /// How much of what stood there was found to be wrong, where that is compared.
+    replaced_bytes: AtomicU64,
+    /// Held from a mark to its promise: one that was begun when the transfer ended must be over before
+    /// the last one, or before another ledger takes the place of this one.
+    promising: Mutex<()>,
 }
 
 impl FileSink {
@@ -464,6 +470,8 @@ impl FileSink {
     async fn promise(self: &Arc<Self>) -> Result<(), DownloadError> {
         let sink = Arc::clone(self);
         reading::off_thread(move || {
+            let turn = sink.promising.lock();
+            let _turn = turn.unwrap_or_else(PoisonError::into_inner);
             let mark = sink.ledger().mark();
             sink.target
                 .sync()
@@ -477,8 +485,16 @@ impl FileSink {
 
 impl Sink for FileSink {
     fn write(&self, bytes: &Bytes, position: u64) -> Result<(), DownloadError> {
+        let failed = || DownloadError::disk("write", self.target.path());
+        if self.over == Over::Compared {
+            if self.target.holds(bytes, position).map_err(failed())? {
+                return Ok(());
+            }
+            self.replaced_bytes
+                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
         let written = self.target.write(bytes, position, self.over);
-        written.map_err(DownloadError::disk("write", self.target.path()))
+        written.map_err(failed())
     }
 
     fn finish(&self, range: Range<u64>, crc: Crc64) -> Result<(), DownloadError> {
@@ -488,42 +504,5 @@ impl Sink for FileSink {
             crc,
         });
         noted.map_err(DownloadError::disk("write", &self.ledger_path))
-    }
-}
-
-/// Compares what arrives with what stands in the file, and replaces what differs.
-#[derive(Debug)]
-struct RepairSink {
-    target: Arc<Target>,
-    arrived: Mutex<Arrived>,
-    replaced_bytes: AtomicU64,
-}
-
-impl RepairSink {
-    fn arrived(&self) -> MutexGuard<'_, Arrived> {
-        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Sink for RepairSink {
-    fn write(&self, bytes: &Bytes, position: u64) -> Result<(), DownloadError> {
-        let failed = || DownloadError::disk("write", self.target.path());
-        if self.target.holds(bytes, position).map_err(failed())? {
-            return Ok(());
-        }
-        self.replaced_bytes
-            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        self.target
-            .write(bytes, position, Over::Unknown)
-            .map_err(failed())
-    }
-
-    fn finish(&self, range: Range<u64>, crc: Crc64) -> Result<(), DownloadError> {
-        self.arrived().add(Stretch {
-            start: range.start,
-            end: range.end,
-            crc,
-        });
-        Ok(())
     }
 }

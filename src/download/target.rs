@@ -158,7 +158,7 @@ impl Target {
             match (is_zero, over) {
                 (false, _) => write_all_at(&self.file, run, at)?,
                 (true, Over::Hole) => {}
-                (true, Over::Unknown) => self.write_zeros(run.len(), at)?,
+                (true, Over::Unknown | Over::Compared) => self.write_zeros(run.len(), at)?,
             }
         }
         Ok(())
@@ -227,6 +227,8 @@ pub(super) enum Over {
     Hole,
     /// Something that an earlier run or a wrong answer may have left.
     Unknown,
+    /// What is taken for these very bytes: whatever differs is counted.
+    Compared,
 }
 
 /// Cuts `bytes`, which stand at `position` of the object, into runs of zero blocks and others.

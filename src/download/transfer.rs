@@ -115,17 +115,21 @@ impl<S: Sink + 'static> Transfer<S> {
         }
         let pace = self.keep_pace();
         tokio::pin!(pace);
-        loop {
+        let ended = loop {
             tokio::select! {
-                () = cancel.cancelled() => return Err(DownloadError::Interrupted),
+                () = cancel.cancelled() => break Err(DownloadError::Interrupted),
                 () = &mut pace => {}
                 done = workers.join_next() => match done {
-                    None => return Ok(()),
-                    Some(Ok(done)) => done?,
+                    None => break Ok(()),
+                    Some(Ok(Ok(()))) => {}
+                    Some(Ok(Err(error))) => break Err(error),
                     Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
                 },
             }
-        }
+        };
+        // None of them may still be writing, or hold the file, when it is opened again.
+        workers.shutdown().await;
+        ended
     }
 
     /// Fetches parts as connection `number` until none is left.

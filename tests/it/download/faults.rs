@@ -214,3 +214,35 @@ fn keys_that_end_midway_and_are_not_renewed_end_the_run_resumably() {
     case.fetch("").ends_with(0).says("going on with");
     case.has_arrived();
 }
+
+#[test]
+fn a_repair_tells_its_progress_and_is_gone_on_with() {
+    let flipped = || {
+        let case = Case::new(noise(64 * PART));
+        case.set(vec![Fault {
+            occurrence: Some(4),
+            ..fault("GetObject", Effect::FlippedByte { at: 5 })
+        }]);
+        case
+    };
+    let case = flipped();
+    let run = case.fetch("--limit-rate 3MiB --output ndjson").ends_with(0);
+    let mut told = run
+        .stdout
+        .lines()
+        .skip_while(|line| !line.contains("every part is fetched once more"))
+        .skip(1)
+        .filter(|line| line.contains("\"download-progress\""));
+    assert!(told.next().is_some(), "no progress:\n{}", run.stdout);
+    case.has_arrived();
+    let case = flipped();
+    let line = "download cos://exports/folder/disk.raw --part-size 64KiB --limit-rate 3MiB";
+    let running = case.env.start(&line.split(' ').collect::<Vec<_>>());
+    case.env.wait_for_calls("GetObject", 64 + 32);
+    running.signal("INT");
+    running.wait().ends_with(130);
+    case.fetch("").ends_with(0).says("going on with");
+    case.has_arrived();
+    let calls = case.env.calls("GetObject");
+    assert!(calls < 64 + 64 + 16, "{calls} parts were asked for");
+}
