@@ -33,12 +33,19 @@ pub(super) async fn fetch(
     options: &DownloadOptions,
 ) -> Result<Downloaded, DownloadError> {
     let object = source.object.clone();
+    let (partial, ledger_path) = target::partial_names(path);
     let is_device = match target::standing(path)? {
         Standing::Nothing => false,
         Standing::BlockDevice => true,
         Standing::File { size_bytes } => {
             match compare(downloader, path, size_bytes, &object, options).await? {
-                There::Same(seen) => return Ok(already_there(object, path, seen)),
+                There::Same(seen) => {
+                    // A run that was killed at its very end left it.
+                    if !partial.exists() {
+                        ledger::remove(&ledger_path);
+                    }
+                    return Ok(already_there(object, path, seen));
+                }
                 There::Other(_) if options.force => false,
                 There::Other(difference) => {
                     return Err(DownloadError::InTheWay {
@@ -49,7 +56,6 @@ pub(super) async fn fetch(
             }
         }
     };
-    let (partial, ledger_path) = target::partial_names(path);
     let target = if is_device {
         Target::open_device(path, object.size_bytes)?
     } else {
@@ -64,9 +70,9 @@ pub(super) async fn fetch(
         is_device,
         target: Arc::new(target),
     };
-    let (arrived, over) = job.take_up().await?;
-    job.make_room(&arrived)?;
-    let done = job.run(arrived, over).await;
+    let taken_up = job.take_up().await?;
+    job.make_room(&taken_up.arrived)?;
+    let done = job.run(taken_up).await;
     if matches!(&done, Err(error) if error.is_change()) {
         job.discard();
     }
@@ -136,6 +142,25 @@ struct Job<'a> {
     target: Arc<Target>,
 }
 
+/// What an earlier run left and can be trusted.
+struct TakenUp {
+    arrived: Arrived,
+    /// The last parts of it.
+    recent: Vec<Stretch>,
+    /// What the missing parts go over.
+    over: Over,
+}
+
+impl TakenUp {
+    fn nothing(over: Over) -> Self {
+        Self {
+            arrived: Arrived::default(),
+            recent: Vec::new(),
+            over,
+        }
+    }
+}
+
 impl Job<'_> {
     fn events(&self) -> &Events {
         &self.downloader.events
@@ -145,21 +170,23 @@ impl Job<'_> {
         self.source.object.size_bytes
     }
 
-    /// What an earlier run left and can be trusted, and what the missing parts go over.
-    async fn take_up(&self) -> Result<(Arrived, Over), DownloadError> {
+    /// Looks at what an earlier run left.
+    async fn take_up(&self) -> Result<TakenUp, DownloadError> {
         let failed = || DownloadError::disk("read", &self.ledger_path);
         let found = ledger::read(&self.ledger_path, &self.source.object).map_err(failed())?;
         let name = self.path.display();
-        let (synced, written) = match found {
+        let (synced, recent, written) = match found {
             Found::LaterVersion if !self.options.force => {
                 return Err(DownloadError::LaterLedger {
                     path: self.ledger_path.clone(),
                 });
             }
-            Found::Arrived { synced, written }
-                if self.is_device || self.target.size_bytes()? == self.size_bytes() =>
-            {
-                (synced, written)
+            Found::Arrived {
+                synced,
+                recent,
+                written,
+            } if self.is_device || self.target.size_bytes()? == self.size_bytes() => {
+                (synced, recent, written)
             }
             Found::OtherObject => {
                 self.events().warn(format!(
@@ -177,28 +204,29 @@ impl Job<'_> {
                 return self.start_anew();
             }
         };
-        let mut arrived = synced;
+        let to_read = recent.iter().chain(&written).map(Stretch::length).sum();
+        reading::tell(self.events(), to_read, || {
+            format!("looking at what an earlier run left of `{name}`")
+        });
+        // The last of what was synced stands for the rest: a disk that lies is found out here.
+        for part in &recent {
+            if self.checksum(part).await? != part.crc {
+                self.events().warn(format!(
+                    "what an earlier run left of `{name}` has changed; starting anew"
+                ));
+                return self.start_anew();
+            }
+        }
+        let (mut arrived, mut recent) = (synced, recent);
         let mut lost = 0;
         // What was written and perhaps not synced is believed when it is there.
         for part in written {
             if self.checksum(&part).await? == part.crc {
                 arrived.add(part);
+                recent.push(part);
             } else {
                 lost += part.length();
             }
-        }
-        // The last of what was synced stands for the rest: a disk that lies is found out here.
-        if let Some(last) = arrived
-            .stretches()
-            .last()
-            .copied()
-            .filter(|last| last.length() <= RECHECKED_BYTES)
-            && self.checksum(&last).await? != last.crc
-        {
-            self.events().warn(format!(
-                "what an earlier run left of `{name}` has changed; starting anew"
-            ));
-            return self.start_anew();
         }
         let message = match lost {
             0 => format!(
@@ -213,7 +241,11 @@ impl Job<'_> {
             ),
         };
         self.events().emit(EventKind::Settled { message });
-        Ok((arrived, Over::Unknown))
+        Ok(TakenUp {
+            arrived,
+            recent,
+            over: Over::Unknown,
+        })
     }
 
     /// The checksum of what stands in the file where `stretch` should.
@@ -228,11 +260,11 @@ impl Job<'_> {
         reading::off_thread(move || target.digest(&range, wanted, &cancel)).await
     }
 
-    fn start_anew(&self) -> Result<(Arrived, Over), DownloadError> {
+    fn start_anew(&self) -> Result<TakenUp, DownloadError> {
         if !self.is_device {
             self.target.clear(self.size_bytes())?;
         }
-        Ok((Arrived::default(), Over::Hole))
+        Ok(TakenUp::nothing(Over::Hole))
     }
 
     /// Looks whether what is missing has room. With holes it may need much less than its size, so too
@@ -268,14 +300,11 @@ impl Job<'_> {
     }
 
     fn folder(&self) -> &Path {
-        match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        }
+        target::folder_of(self.path)
     }
 
-    async fn run(&self, arrived: Arrived, over: Over) -> Result<Downloaded, DownloadError> {
-        let (sink, mut fetched_bytes) = self.bring(arrived, over).await?;
+    async fn run(&self, taken_up: TakenUp) -> Result<Downloaded, DownloadError> {
+        let (sink, mut fetched_bytes) = self.bring(taken_up).await?;
         let mut crc = sink.ledger().arrived().whole(self.size_bytes());
         let expected = expected_checksum(&self.source.object);
         if let (Some(seen), Some(expected)) = (crc, expected)
@@ -296,8 +325,8 @@ impl Job<'_> {
             let (target, path) = (Arc::clone(&self.target), self.path.to_owned());
             reading::off_thread(move || target.finish(&path)).await?;
         }
-        // The file is there; a ledger that stays is thrown away by the next run.
-        drop(std::fs::remove_file(&self.ledger_path));
+        // The file is there; a ledger that stays is taken away by the next run.
+        ledger::remove(&self.ledger_path);
         Ok(Downloaded {
             object: self.source.object.clone(),
             path: Some(self.path.to_owned()),
@@ -310,15 +339,16 @@ impl Job<'_> {
 
     /// Fetches what has not arrived over what stands there, and keeps a ledger of it; answers with how
     /// much came.
-    async fn bring(
-        &self,
-        arrived: Arrived,
-        over: Over,
-    ) -> Result<(Arc<FileSink>, u64), DownloadError> {
+    async fn bring(&self, taken_up: TakenUp) -> Result<(Arc<FileSink>, u64), DownloadError> {
+        let TakenUp {
+            arrived,
+            recent,
+            over,
+        } = taken_up;
         let missing = arrived.missing(self.size_bytes());
         let failed = DownloadError::disk("write", &self.ledger_path);
-        let ledger =
-            Ledger::begin(&self.ledger_path, &self.source.object, arrived).map_err(failed)?;
+        let ledger = Ledger::begin(&self.ledger_path, &self.source.object, arrived, recent)
+            .map_err(failed)?;
         let sink = Arc::new(FileSink {
             target: Arc::clone(&self.target),
             ledger: Mutex::new(ledger),
@@ -407,7 +437,7 @@ impl Job<'_> {
         self.events().warn(format!(
             "`{key}` arrived with the CRC-64 {seen}, the bucket holds {expected}; every part is fetched once more"
         ));
-        let (sink, fetched_bytes) = self.bring(Arrived::default(), Over::Compared).await?;
+        let (sink, fetched_bytes) = self.bring(TakenUp::nothing(Over::Compared)).await?;
         let received = sink.ledger().arrived().whole(self.size_bytes());
         let received = received.unwrap_or_default();
         if received != expected {
@@ -437,15 +467,12 @@ impl Job<'_> {
 
     /// Throws away what is wrong or of another object.
     fn discard(&self) {
-        drop(std::fs::remove_file(&self.ledger_path));
+        ledger::remove(&self.ledger_path);
         if !self.is_device {
             drop(std::fs::remove_file(self.target.path()));
         }
     }
 }
-
-/// The last stretch of an earlier run is read back whole up to this size.
-const RECHECKED_BYTES: u64 = 1 << 30;
 
 /// Writes parts into the file and notes them in the ledger.
 #[derive(Debug)]

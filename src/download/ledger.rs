@@ -1,7 +1,8 @@
 //! What has arrived, beside the partial file: what makes a download resumable.
 //!
 //! ```text
-//! {"schema":"cvm-export.ledger.v1","size_bytes":…,"etag":…,"version_id":…,"synced":[[from,to,crc],…]}
+//! {"schema":"cvm-export.ledger.v1","size_bytes":…,"etag":…,"version_id":…,
+//!  "synced":[[from,to,crc],…],"recent":[[from,to,crc],…]}     in one line
 //! {"part":[from,to,crc]}            a part that was written, and perhaps not synced yet
 //! ```
 //!
@@ -9,7 +10,15 @@
 //! finished part adds a line at once, so that a killed process loses nothing but the parts on their
 //! way. These parts are read back and compared with their checksums before they are trusted: after a
 //! power cut the line can be there and the data not. Neighbours are folded, so the ledger stays small.
+//!
+//! `recent` names the last parts, at most 64 MiB of them and at least one, that were synced and are
+//! part of `synced` as well. They are read back too, for a disk that loses what it said it had synced
+//! loses the last first. The folded checksums would only tell after everything had been read.
+//!
+//! The new file has one fixed name, so that what a killed run leaves of it is overwritten by the next;
+//! the lock of the partial file keeps other processes away from it.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
@@ -17,10 +26,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::target::sync_folder;
 use crate::cloud::cos::ObjectMeta;
 use crate::crc64::Crc64;
 
 const SCHEMA: &str = "cvm-export.ledger.v1";
+/// How much the parts in `recent` make up at most, the last one aside, and how many they are.
+const RECENT_BYTES: u64 = 64 << 20;
+const RECENT_PARTS: usize = 64;
 
 /// A stretch of the object that has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +136,8 @@ struct Head {
     etag: String,
     version_id: Option<String>,
     synced: Vec<Stretch>,
+    #[serde(default)]
+    recent: Vec<Stretch>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -139,9 +154,10 @@ pub(super) enum Found {
     OtherObject,
     /// A later version of this program wrote it.
     LaterVersion,
-    /// What has arrived: what was synced, and what may not have been.
+    /// What has arrived: what was synced, the last parts of that, and what may not have been synced.
     Arrived {
         synced: Arrived,
+        recent: Vec<Stretch>,
         written: Vec<Stretch>,
     },
 }
@@ -188,6 +204,13 @@ fn parse(text: &[u8], object: &ObjectMeta) -> Found {
         end = stretch.end;
         synced.add(stretch);
     }
+    let is_synced = |part: &Stretch| {
+        let holds = |stretch: &Stretch| stretch.start <= part.start && part.end <= stretch.end;
+        part.start < part.end && synced.stretches().iter().any(holds)
+    };
+    if !head.recent.iter().all(is_synced) {
+        return Found::Nothing(Some("its stretches make no sense"));
+    }
     // The last line may be torn; what it speaks of is fetched again.
     let whole = lines.take_while(|line| line.ends_with(b"\n"));
     let parts = whole.map_while(|line| Some(serde_json::from_slice::<Line>(line).ok()?.part));
@@ -201,7 +224,11 @@ fn parse(text: &[u8], object: &ObjectMeta) -> Found {
     let mut written: Vec<Stretch> = parts.filter(is_missing).collect();
     written.sort_by_key(|part| part.start);
     written.dedup_by(|next, known| next.start < known.end);
-    Found::Arrived { synced, written }
+    Found::Arrived {
+        synced,
+        recent: head.recent,
+        written,
+    }
 }
 
 /// The ledger of a download that runs.
@@ -213,18 +240,42 @@ pub(super) struct Ledger {
     arrived: Arrived,
     /// The parts since the last sync, of which the file has a line each.
     unsynced: Vec<Stretch>,
+    recent: Recent,
+}
+
+/// The last parts, each with its own checksum.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Recent(VecDeque<Stretch>);
+
+impl Recent {
+    fn add(&mut self, part: Stretch) {
+        self.0.push_back(part);
+        let bytes = |parts: &VecDeque<Stretch>| parts.iter().map(Stretch::length).sum::<u64>();
+        while self.0.len() > 1 && (self.0.len() > RECENT_PARTS || bytes(&self.0) > RECENT_BYTES) {
+            self.0.pop_front();
+        }
+    }
 }
 
 impl Ledger {
-    /// Begins a ledger at `path` with what is known to be on disk.
-    pub(super) fn begin(path: &Path, object: &ObjectMeta, arrived: Arrived) -> io::Result<Self> {
-        let file = write(path, object, &arrived, &[])?;
+    /// Begins a ledger at `path` with what is known to be on disk, of which `recent` came last.
+    pub(super) fn begin(
+        path: &Path,
+        object: &ObjectMeta,
+        arrived: Arrived,
+        recent: Vec<Stretch>,
+    ) -> io::Result<Self> {
+        let mut known = Recent::default();
+        recent.into_iter().for_each(|part| known.add(part));
+        let recent = known;
+        let file = write(path, object, &arrived, &recent, &[])?;
         Ok(Self {
             path: path.to_owned(),
             object: object.clone(),
             file,
             arrived,
             unsynced: Vec::new(),
+            recent,
         })
     }
 
@@ -232,6 +283,7 @@ impl Ledger {
     pub(super) fn note(&mut self, part: Stretch) -> io::Result<()> {
         self.arrived.add(part);
         self.unsynced.push(part);
+        self.recent.add(part);
         let mut line = serde_json::to_vec(&Line { part })?;
         line.push(b'\n');
         self.file.write_all(&line)
@@ -245,6 +297,7 @@ impl Ledger {
     pub(super) fn mark(&self) -> Mark {
         Mark {
             arrived: self.arrived.clone(),
+            recent: self.recent.clone(),
             parts: self.unsynced.len(),
         }
     }
@@ -252,7 +305,13 @@ impl Ledger {
     /// Promises what `mark` holds, whose data has been synced meanwhile.
     pub(super) fn synced(&mut self, mark: &Mark) -> io::Result<()> {
         self.unsynced.drain(..mark.parts);
-        self.file = write(&self.path, &self.object, &mark.arrived, &self.unsynced)?;
+        self.file = write(
+            &self.path,
+            &self.object,
+            &mark.arrived,
+            &mark.recent,
+            &self.unsynced,
+        )?;
         Ok(())
     }
 }
@@ -261,6 +320,7 @@ impl Ledger {
 #[derive(Debug)]
 pub(super) struct Mark {
     arrived: Arrived,
+    recent: Recent,
     parts: usize,
 }
 
@@ -269,6 +329,7 @@ fn write(
     path: &Path,
     object: &ObjectMeta,
     synced: &Arrived,
+    recent: &Recent,
     parts: &[Stretch],
 ) -> io::Result<File> {
     let head = Head {
@@ -277,6 +338,7 @@ fn write(
         etag: object.etag.clone(),
         version_id: object.version_id.clone(),
         synced: synced.stretches().to_vec(),
+        recent: recent.0.iter().copied().collect(),
     };
     let mut text = serde_json::to_vec(&head)?;
     text.push(b'\n');
@@ -284,12 +346,26 @@ fn write(
         serde_json::to_writer(&mut text, &Line { part: *part })?;
         text.push(b'\n');
     }
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let new = new_name(path);
+    let mut file = File::create(&new)?;
     file.write_all(&text)?;
-    file.as_file().sync_data()?;
-    file.persist(path).map_err(|error| error.error)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    sync_folder(path)?;
     OpenOptions::new().append(true).open(path)
+}
+
+/// Where a ledger stands before it takes the place of the one at `path`.
+pub(super) fn new_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
+}
+
+/// Takes the ledger at `path` away, with what a killed run may have left of a newer one.
+pub(super) fn remove(path: &Path) {
+    drop(std::fs::remove_file(path));
+    drop(std::fs::remove_file(new_name(path)));
 }
 
 #[cfg(test)]
@@ -354,17 +430,23 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("ledger");
         let bytes = [7; 100];
-        let mut ledger = Ledger::begin(&path, &object(100), Arrived::default()).expect("a ledger");
+        let mut ledger =
+            Ledger::begin(&path, &object(100), Arrived::default(), Vec::new()).expect("a ledger");
         ledger.note(stretch(&bytes, 0..10)).expect("noted");
         let mark = ledger.mark();
         ledger.note(stretch(&bytes, 20..30)).expect("noted");
         ledger.synced(&mark).expect("synced");
         ledger.note(stretch(&bytes, 30..40)).expect("noted");
-        let Found::Arrived { synced, written } = read(&path, &object(100)).expect("readable")
+        let Found::Arrived {
+            synced,
+            recent,
+            written,
+        } = read(&path, &object(100)).expect("readable")
         else {
             panic!("nothing found");
         };
         assert_eq!(synced.stretches(), [stretch(&bytes, 0..10)]);
+        assert_eq!(recent, [stretch(&bytes, 0..10)]);
         assert_eq!(written, [stretch(&bytes, 20..30), stretch(&bytes, 30..40)]);
     }
 
@@ -373,7 +455,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("ledger");
         let bytes = [7; 100];
-        let mut ledger = Ledger::begin(&path, &object(100), Arrived::default()).expect("a ledger");
+        let mut ledger =
+            Ledger::begin(&path, &object(100), Arrived::default(), Vec::new()).expect("a ledger");
         ledger.note(stretch(&bytes, 0..10)).expect("noted");
         ledger.note(stretch(&bytes, 10..20)).expect("noted");
         let text = std::fs::read(&path).expect("readable");
@@ -393,7 +476,7 @@ mod tests {
     fn other_objects_and_later_versions_are_told_apart() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("ledger");
-        Ledger::begin(&path, &object(100), Arrived::default()).expect("a ledger");
+        Ledger::begin(&path, &object(100), Arrived::default(), Vec::new()).expect("a ledger");
         assert_eq!(
             read(&path, &object(101)).expect("readable"),
             Found::OtherObject
@@ -416,6 +499,54 @@ mod tests {
     }
 
     #[test]
+    fn the_last_parts_keep_their_own_checksums_however_much_is_folded() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ledger");
+        let part = |number: u64, length: u64| Stretch {
+            start: number * length,
+            end: (number + 1) * length,
+            crc: Crc64(number),
+        };
+        let mib = 1 << 20;
+        for (length, kept) in [(64 << 10, 64), (8 * mib, 8), (30 * mib, 2), (3 << 30, 1)] {
+            let size_bytes = 1000 * length;
+            let mut ledger =
+                Ledger::begin(&path, &object(size_bytes), Arrived::default(), Vec::new())
+                    .expect("a ledger");
+            for number in 0..500 {
+                ledger.note(part(number, length)).expect("noted");
+            }
+            let mark = ledger.mark();
+            ledger.note(part(500, length)).expect("noted");
+            ledger.synced(&mark).expect("synced");
+            let Found::Arrived { synced, recent, .. } =
+                read(&path, &object(size_bytes)).expect("readable")
+            else {
+                panic!("nothing found");
+            };
+            assert_eq!(synced.stretches().len(), 1);
+            let expected: Vec<_> = (500 - kept..500)
+                .map(|number| part(number, length))
+                .collect();
+            assert_eq!(recent, expected, "parts of {length} bytes");
+            let size = std::fs::metadata(&path).expect("a file").len();
+            assert!(size < 4096, "the ledger has {size} bytes");
+        }
+    }
+
+    #[test]
+    fn what_a_killed_run_left_of_a_ledger_is_overwritten_and_taken_away() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ledger");
+        std::fs::write(new_name(&path), "half a led").expect("a file");
+        Ledger::begin(&path, &object(100), Arrived::default(), Vec::new()).expect("a ledger");
+        assert!(!new_name(&path).exists());
+        std::fs::write(new_name(&path), "half a led").expect("a file");
+        remove(&path);
+        assert_eq!(folder.path().read_dir().expect("a folder").count(), 0);
+    }
+
+    #[test]
     fn nonsense_in_a_ledger_is_never_believed() {
         let text = |synced: &str, parts: &str| {
             format!(
@@ -427,6 +558,8 @@ mod tests {
             "[[5,5,1]]",
             "[[9,3,1]]",
             "[[0,10,1],[5,20,1]]",
+            "[[0,10,1]],\"recent\":[[5,20,1]]",
+            "[[0,10,1]],\"recent\":[[5,5,1]]",
         ] {
             let found = parse(text(synced, "").as_bytes(), &object(100));
             assert_eq!(

@@ -211,7 +211,7 @@ impl Target {
         let failed = || DownloadError::disk("put in place", name);
         self.file.sync_all().map_err(failed())?;
         std::fs::rename(&self.path, name).map_err(failed())?;
-        sync_folder(name.parent().unwrap_or(Path::new("."))).map_err(failed())
+        sync_folder(name).map_err(failed())
     }
 
     /// Whether the file system leaves holes: the file must have been cleared before.
@@ -276,6 +276,14 @@ pub(super) fn partial_names(path: &Path) -> (PathBuf, PathBuf) {
         PathBuf::from(name)
     };
     (with(".cvm-part"), with(".cvm-part.json"))
+}
+
+/// The folder that `path` is in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 /// Where in `folder` the object of `key` goes.
@@ -346,19 +354,14 @@ fn read_exact_at(file: &File, mut buffer: &mut [u8], mut position: u64) -> io::R
     Ok(())
 }
 
-/// Makes a rename durable. Other systems than Unix have no such call and need none that we know of.
+/// Makes a rename to `name` durable. Other systems than Unix have no such call and need none that we know of.
 #[cfg(unix)]
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let path = if path.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        path
-    };
-    File::open(path)?.sync_all()
+pub(super) fn sync_folder(name: &Path) -> io::Result<()> {
+    File::open(folder_of(name))?.sync_all()
 }
 
 #[cfg(not(unix))]
-fn sync_folder(_path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(_name: &Path) -> io::Result<()> {
     Ok(())
 }
 

@@ -94,3 +94,35 @@ fn what_an_earlier_run_left_is_only_used_where_it_is_right() {
     case.fetch("").ends_with(0);
     case.has_arrived();
 }
+
+#[test]
+fn nothing_stays_of_a_run_that_was_killed_while_it_wrote_its_ledger_or_at_its_very_end() {
+    let case = Case::new(noise(20 * PART));
+    let beside = |suffix: &str| case.env.home.path().join(format!("disk.raw{suffix}"));
+    fs::write(beside(".cvm-part.json.new"), "{\"schema\":\"cvm").expect("a file");
+    case.fetch("").ends_with(0);
+    case.has_arrived();
+    // The file has its name, and the ledger was still to be taken away.
+    fs::write(beside(".cvm-part.json"), "{\"schema\":\"cvm").expect("a file");
+    fs::write(beside(".cvm-part.json.new"), "").expect("a file");
+    case.fetch("").ends_with(0);
+    case.has_arrived();
+}
+
+#[test]
+fn a_byte_that_was_lost_at_the_end_of_what_was_synced_is_found_before_anything_is_fetched() {
+    let case = Case::new(noise(64 * PART));
+    let line = "download cos://exports/folder/disk.raw --part-size 64KiB --limit-rate 4MiB --concurrency 1";
+    let running = case.env.start(&line.split(' ').collect::<Vec<_>>());
+    case.env.wait_for_calls("GetObject", 20);
+    running.signal("INT");
+    running.wait().ends_with(130);
+    let path = case.env.home.path().join("disk.raw.cvm-part");
+    let mut bytes = fs::read(&path).expect("the partial file");
+    bytes[15 * PART + 7] ^= 1;
+    fs::write(&path, bytes).expect("a file");
+    case.fetch("")
+        .ends_with(0)
+        .says("has changed; starting anew");
+    case.has_arrived();
+}
