@@ -48,6 +48,24 @@ pub enum DownloadError {
         /// What tells them apart.
         difference: String,
     },
+    /// What stands there can hold no object.
+    #[error("`{}` is neither a file nor a block device", path.display())]
+    NoFile {
+        /// The folder, pipe, socket or character device.
+        path: PathBuf,
+    },
+    /// A block device would lose what it holds.
+    #[error("`{}` is a block device; what it holds would be overwritten", path.display())]
+    OverDevice {
+        /// The device.
+        path: PathBuf,
+    },
+    /// A block device is mounted, or another program has it for itself.
+    #[error("the block device `{}` is in use", path.display())]
+    DeviceInUse {
+        /// The device.
+        path: PathBuf,
+    },
     /// Another process fetches the same file.
     #[error("another process is fetching `{}`", path.display())]
     Busy {
@@ -132,6 +150,14 @@ impl DownloadError {
     }
 }
 
+/// Whether the disk, a quota or a limit lets no file grow further.
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
 impl From<DownloadError> for Error {
     fn from(error: DownloadError) -> Self {
         let again = "run the command again; it goes on where it stopped";
@@ -165,6 +191,18 @@ impl From<DownloadError> for Error {
                 ErrorKind::LocalDisk,
                 "move it away, name another place with `--to`, or replace it with `--force`",
             ),
+            DownloadError::NoFile { .. } => (
+                ErrorKind::Usage,
+                "name a file, a folder or a block device; `--to -` writes to a pipe",
+            ),
+            DownloadError::OverDevice { .. } => (
+                ErrorKind::LocalDisk,
+                "look at what it holds (`lsblk -f`), then overwrite it with `--force`",
+            ),
+            DownloadError::DeviceInUse { .. } => (
+                ErrorKind::LocalDisk,
+                "unmount it, or take it out of what uses it (`lsblk` shows it)",
+            ),
             DownloadError::Busy { .. } => (
                 ErrorKind::LocalDisk,
                 "wait for it; the file appears when it is verified",
@@ -174,6 +212,10 @@ impl From<DownloadError> for Error {
                 "use that version, or start anew with `--force`",
             ),
             DownloadError::NoRoom { .. } => (
+                ErrorKind::LocalDisk,
+                "make room, or name a folder on another disk; what has arrived is kept",
+            ),
+            DownloadError::Disk { source, .. } if is_no_room(source) => (
                 ErrorKind::LocalDisk,
                 "make room, or name a folder on another disk; what has arrived is kept",
             ),

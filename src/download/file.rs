@@ -36,7 +36,22 @@ pub(super) async fn fetch(
     let (partial, ledger_path) = target::partial_names(path);
     let is_device = match target::standing(path)? {
         Standing::Nothing => false,
-        Standing::BlockDevice => true,
+        Standing::BlockDevice if options.force => true,
+        // A run that was allowed to overwrite it is gone on with.
+        Standing::BlockDevice => match ledger::read(&ledger_path, &object) {
+            Ok(Found::Arrived { .. }) => true,
+            Ok(Found::LaterVersion) => {
+                return Err(DownloadError::LaterLedger { path: ledger_path });
+            }
+            _ => {
+                let path = path.to_owned();
+                return Err(DownloadError::OverDevice { path });
+            }
+        },
+        Standing::Other => {
+            let path = path.to_owned();
+            return Err(DownloadError::NoFile { path });
+        }
         Standing::File { size_bytes } => {
             match compare(downloader, path, size_bytes, &object, options).await? {
                 There::Same(seen) => {
@@ -71,7 +86,7 @@ pub(super) async fn fetch(
         target: Arc::new(target),
     };
     let taken_up = job.take_up().await?;
-    job.make_room(&taken_up.arrived)?;
+    job.look_at_room(&taken_up.arrived);
     let done = job.run(taken_up).await;
     if matches!(&done, Err(error) if error.is_change()) {
         job.discard();
@@ -262,41 +277,35 @@ impl Job<'_> {
 
     fn start_anew(&self) -> Result<TakenUp, DownloadError> {
         if !self.is_device {
-            self.target.clear(self.size_bytes())?;
+            self.target.clear(self.size_bytes()).inspect_err(|_| {
+                // Half of the room is of no use to anybody.
+                drop(std::fs::remove_file(self.target.path()));
+            })?;
         }
         Ok(TakenUp::nothing(Over::Hole))
     }
 
     /// Looks whether what is missing has room. With holes it may need much less than its size, so too
-    /// little room is a warning there; without holes it is the end, before the first byte.
-    fn make_room(&self, arrived: &Arrived) -> Result<(), DownloadError> {
-        if self.is_device {
-            return Ok(());
-        }
-        let folder = self.folder();
-        let Some(free) = target::free_bytes(folder) else {
-            return Ok(());
+    /// little room is only worth a warning. A file system without holes has set the room aside when the
+    /// file got its size, or refused that.
+    fn look_at_room(&self, arrived: &Arrived) {
+        let Some(free) = self.watched_room() else {
+            return;
         };
         let needed = self.size_bytes() - arrived.bytes();
-        let allocated_already = !self.target.has_holes(self.size_bytes());
-        if free >= needed.saturating_add(RESERVE_BYTES)
-            || (allocated_already && self.size_bytes() > 0 && arrived.bytes() > 0)
-        {
-            return Ok(());
+        if free < needed.saturating_add(RESERVE_BYTES) {
+            self.events().warn(format!(
+                "`{}` has {free} bytes free, the object {needed} to come; zeros take no room, and the run \
+                 stops resumably when the room ends",
+                self.folder().display()
+            ));
         }
-        if allocated_already {
-            return Err(DownloadError::NoRoom {
-                folder: folder.to_owned(),
-                needed,
-                free,
-            });
-        }
-        self.events().warn(format!(
-            "`{}` has {free} bytes free, the object {needed} to come; zeros take no room, and the run \
-             stops resumably when the room ends",
-            folder.display()
-        ));
-        Ok(())
+    }
+
+    /// The room that is left, where more of it will be needed and the system tells it.
+    fn watched_room(&self) -> Option<u64> {
+        let needs_more = !self.is_device && !self.target.has_all_its_room(self.size_bytes());
+        needs_more.then(|| target::free_bytes(self.folder()))?
     }
 
     fn folder(&self) -> &Path {
@@ -323,7 +332,8 @@ impl Job<'_> {
             self.target.sync().map_err(failed)?;
         } else {
             let (target, path) = (Arc::clone(&self.target), self.path.to_owned());
-            reading::off_thread(move || target.finish(&path)).await?;
+            let replaces = self.options.force;
+            reading::off_thread(move || target.finish(&path, replaces)).await?;
         }
         // The file is there; a ledger that stays is taken away by the next run.
         ledger::remove(&self.ledger_path);
@@ -397,10 +407,7 @@ impl Job<'_> {
             (before, last) = (bytes, now);
             let done = sink.ledger().arrived().bytes();
             self.tell(now, done, speed);
-            if !self.is_device
-                && let Some(free) =
-                    target::free_bytes(self.folder()).filter(|free| *free < RESERVE_BYTES)
-            {
+            if let Some(free) = self.watched_room().filter(|free| *free < RESERVE_BYTES) {
                 let needed = self.size_bytes().saturating_sub(done);
                 return DownloadError::NoRoom {
                     folder: self.folder().to_owned(),

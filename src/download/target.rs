@@ -18,8 +18,12 @@ const BLOCK_BYTES: usize = 4096;
 #[derive(Debug)]
 pub(super) enum Standing {
     Nothing,
-    File { size_bytes: u64 },
+    File {
+        size_bytes: u64,
+    },
     BlockDevice,
+    /// A folder, a pipe, a socket or a character device: nothing that could hold an object.
+    Other,
 }
 
 /// Looks at what stands under `path`.
@@ -29,11 +33,14 @@ pub(super) fn standing(path: &Path) -> Result<Standing, DownloadError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Nothing),
         Err(error) => return Err(DownloadError::disk("look at", path)(error)),
     };
-    if is_block_device(&metadata) {
-        return Ok(Standing::BlockDevice);
-    }
-    Ok(Standing::File {
-        size_bytes: metadata.len(),
+    Ok(if is_block_device(&metadata) {
+        Standing::BlockDevice
+    } else if metadata.is_file() {
+        Standing::File {
+            size_bytes: metadata.len(),
+        }
+    } else {
+        Standing::Other
     })
 }
 
@@ -83,17 +90,34 @@ impl Target {
             is_dense: false,
         };
         target.lock()?;
+        // The process that held the lock may have finished: then this is its finished file, under
+        // its final name.
+        if !is_same_file(&target.file, path) {
+            return Err(DownloadError::Busy {
+                path: path.to_owned(),
+            });
+        }
         Ok(target)
     }
 
-    /// Opens a block device, whose old content is everywhere.
+    /// Opens a block device, whose old content is everywhere. One that is mounted, or that another
+    /// program has for itself, is refused by the system.
     pub(super) fn open_device(path: &Path, size_bytes: u64) -> Result<Self, DownloadError> {
         let failed = || DownloadError::disk("write", path);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(failed())?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            // Without O_CREAT it asks for the whole of a block device.
+            options.custom_flags(rustix::fs::OFlags::EXCL.bits().cast_signed());
+        }
+        let mut file = options.open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => DownloadError::DeviceInUse {
+                path: path.to_owned(),
+            },
+            _ => failed()(error),
+        })?;
         // The metadata of a block device say zero; its end does not.
         let room = file.seek(SeekFrom::End(0)).map_err(failed())?;
         if room < size_bytes {
@@ -206,17 +230,29 @@ impl Target {
         self.file.sync_data()
     }
 
-    /// Gives the finished file its final name, durably.
-    pub(super) fn finish(&self, name: &Path) -> Result<(), DownloadError> {
+    /// Gives the finished file its final name, durably. What stands there is replaced where that is
+    /// wanted; where it is not, something has appeared there meanwhile.
+    pub(super) fn finish(&self, name: &Path, replaces: bool) -> Result<(), DownloadError> {
         let failed = || DownloadError::disk("put in place", name);
         self.file.sync_all().map_err(failed())?;
-        std::fs::rename(&self.path, name).map_err(failed())?;
+        let renamed = if replaces {
+            std::fs::rename(&self.path, name)
+        } else {
+            rename_to_nothing(&self.path, name)
+        };
+        renamed.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => DownloadError::InTheWay {
+                path: name.to_owned(),
+                difference: "it appeared while the object was fetched".to_owned(),
+            },
+            _ => failed()(error),
+        })?;
         sync_folder(name).map_err(failed())
     }
 
-    /// Whether the file system leaves holes: the file must have been cleared before.
-    pub(super) fn has_holes(&self, size_bytes: u64) -> bool {
-        allocated_bytes(&self.file).is_some_and(|allocated| allocated < size_bytes.max(1))
+    /// Whether the file system has set all the room aside already, as those without holes do.
+    pub(super) fn has_all_its_room(&self, size_bytes: u64) -> bool {
+        allocated_bytes(&self.file).is_some_and(|allocated| allocated >= size_bytes)
     }
 }
 
@@ -302,6 +338,42 @@ pub(super) fn free_bytes(path: &Path) -> Option<u64> {
 #[cfg(not(unix))]
 pub(super) fn free_bytes(_path: &Path) -> Option<u64> {
     None
+}
+
+/// Whether `path` still names the file that is open.
+#[cfg(unix)]
+fn is_same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let named = std::fs::metadata(path).map(identity);
+    named.is_ok_and(|named| {
+        file.metadata()
+            .is_ok_and(|metadata| identity(metadata) == named)
+    })
+}
+
+/// Other systems do not rename a file that is open elsewhere.
+#[cfg(not(unix))]
+fn is_same_file(_file: &File, _path: &Path) -> bool {
+    true
+}
+
+/// Renames `from` to `to`, where nothing may stand.
+fn rename_to_nothing(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // An old kernel, or a file system that cannot tell.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {}
+            renamed => return renamed.map_err(io::Error::from),
+        }
+    }
+    // A moment is left between the look and the rename; it was hours without the look.
+    if to.symlink_metadata().is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    std::fs::rename(from, to)
 }
 
 #[cfg(unix)]
@@ -407,7 +479,7 @@ mod tests {
         bytes[5000] = 9;
         target.write(&bytes, 4096, Over::Hole).expect("written");
         assert!(target.holds(&bytes, 4096).expect("readable"));
-        assert!(target.has_holes(1 << 20));
+        assert!(!target.has_all_its_room(1 << 20));
         assert!(allocated_bytes(&target.file).expect("known") <= 4096 * 2);
         // A wrong answer left something that the right one has not.
         target
@@ -429,5 +501,40 @@ mod tests {
         ));
         drop(first);
         assert!(Target::open_partial(&path).is_ok());
+    }
+
+    #[test]
+    fn what_appears_under_the_final_name_is_not_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("disk.cvm-part");
+        let name = folder.path().join("disk");
+        let target = Target::open_partial(&path).expect("a file");
+        std::fs::write(&name, "somebody else's").expect("a file");
+        let ended = target.finish(&name, false);
+        assert!(matches!(ended, Err(DownloadError::InTheWay { .. })));
+        assert!(path.exists());
+        assert!(is_same_file(&target.file, &path));
+        target.finish(&name, true).expect("replaced");
+        assert!(!is_same_file(&target.file, &path));
+        assert_eq!(std::fs::read(&name).expect("the file"), b"");
+    }
+
+    #[test]
+    fn a_device_is_written_densely_where_it_is_and_must_be_large_enough() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("device");
+        std::fs::write(&path, vec![7; 3 * BLOCK_BYTES]).expect("a file");
+        let size_bytes = 2 * BLOCK_BYTES as u64;
+        assert!(matches!(
+            Target::open_device(&path, 4 * size_bytes),
+            Err(DownloadError::NoRoom { .. })
+        ));
+        let target = Target::open_device(&path, size_bytes).expect("a device");
+        let mut bytes = vec![0; 2 * BLOCK_BYTES];
+        bytes[5] = 1;
+        target.write(&bytes, 0, Over::Hole).expect("written");
+        let seen = std::fs::read(&path).expect("the file");
+        assert_eq!(seen[..bytes.len()], bytes, "zeros are written as well");
+        assert_eq!(seen[bytes.len()..], [7; BLOCK_BYTES], "nothing behind it");
     }
 }

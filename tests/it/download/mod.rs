@@ -1,5 +1,7 @@
 //! `download`: the object's bytes on this machine, whatever happens on the way.
 
+#[cfg(target_os = "linux")]
+mod disks;
 mod faults;
 mod pipe;
 mod places;
