@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::names::InvalidNames;
 use crate::cloud::cos::{CosError, CosErrorKind};
 use crate::crc64::Crc64;
 use crate::error::{Error, ErrorKind};
@@ -24,12 +25,6 @@ pub enum DownloadError {
     Replaced {
         /// The key.
         key: ObjectKey,
-    },
-    /// The key names no file, or two keys name the same one.
-    #[error("{problem}")]
-    Name {
-        /// What is wrong.
-        problem: String,
     },
     /// COS did not bring the bytes.
     #[error("the object `{key}` was not fetched")]
@@ -66,6 +61,9 @@ pub enum DownloadError {
         /// The device.
         path: PathBuf,
     },
+    /// The key can name no file here.
+    #[error(transparent)]
+    Name(#[from] InvalidNames),
     /// Another process fetches the same file.
     #[error("another process is fetching `{}`", path.display())]
     Busy {
@@ -170,10 +168,6 @@ impl From<DownloadError> for Error {
                 ErrorKind::Precondition,
                 "fetch what stands there now with `cvm-export download cos://BUCKET/KEY`, or export anew",
             ),
-            DownloadError::Name { .. } => (
-                ErrorKind::Usage,
-                "fetch the objects one by one, with a file named by `--to`",
-            ),
             DownloadError::Cos { .. } => {
                 let DownloadError::Cos { key, source } = error else {
                     unreachable!("matched above")
@@ -195,6 +189,7 @@ impl From<DownloadError> for Error {
                 ErrorKind::Usage,
                 "name a file, a folder or a block device; `--to -` writes to a pipe",
             ),
+            DownloadError::Name(invalid) => return Self::from(invalid.clone()),
             DownloadError::OverDevice { .. } => (
                 ErrorKind::LocalDisk,
                 "look at what it holds (`lsblk -f`), then overwrite it with `--force`",

@@ -1,12 +1,10 @@
 //! What a folder of this machine is like before anything is fetched into it.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::DownloadError;
 use super::target;
-use crate::model::ObjectKey;
 
 /// Above this, a download of raw disks over the public network is worth a word: 100 GB.
 const LARGE_BYTES: u64 = 100_000_000_000;
@@ -59,30 +57,6 @@ fn standing_folder(folder: &Path) -> io::Result<PathBuf> {
 /// [`DownloadError::Disk`] when it cannot be made.
 pub fn make_folder(folder: &Path) -> Result<(), DownloadError> {
     std::fs::create_dir_all(folder).map_err(DownloadError::disk("make the folder", folder))
-}
-
-/// Where in `folder` the objects of `keys` go: under the last segments of their keys.
-///
-/// # Errors
-/// [`DownloadError::Name`] for a key that names no file, and for two that name the same one.
-pub fn places_in<'a>(
-    folder: &Path,
-    keys: impl Iterator<Item = &'a ObjectKey>,
-) -> Result<Vec<PathBuf>, DownloadError> {
-    let mut names = BTreeSet::new();
-    keys.map(|key| {
-        let name = key.file_name();
-        let problem = if name.is_empty() {
-            format!("the key `{key}` ends with a slash and names no file")
-        } else if !names.insert(name) {
-            let folder = folder.display();
-            format!("two objects would both be called `{name}` in `{folder}`")
-        } else {
-            return Ok(folder.join(name));
-        };
-        Err(DownloadError::Name { problem })
-    })
-    .collect()
 }
 
 /// What is said before `bytes` of raw disks are fetched, where that is much.

@@ -13,6 +13,7 @@ mod error;
 mod file;
 mod landing;
 mod ledger;
+mod names;
 mod pace;
 mod pipe;
 mod reading;
@@ -26,7 +27,8 @@ use std::sync::{Arc, Once};
 use tokio_util::sync::CancellationToken;
 
 pub use error::DownloadError;
-pub use landing::{FolderLook, advice, look_at_folder, make_folder, places_in};
+pub use landing::{FolderLook, advice, look_at_folder, make_folder};
+pub use names::{InvalidNames, local_names};
 pub use verify::{Expected, Seen, verify_file};
 
 use crate::cloud::cos::{CosClient, ObjectMeta};
@@ -150,8 +152,11 @@ impl Downloader {
         folder: &Path,
         options: &DownloadOptions,
     ) -> Result<Downloaded, DownloadError> {
-        self.fetch_to(address, &target::name_in(folder, &address.key), options)
-            .await
+        let names = local_names([&address.key])?;
+        let path: PathBuf = names
+            .iter()
+            .fold(folder.to_owned(), |folder, name| folder.join(name));
+        self.fetch_to(address, &path, options).await
     }
 
     /// Fetches an object to the file or block device `path`.

@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::DownloadError;
 use super::reading::{self, Digests, Wanted};
-use crate::model::ObjectKey;
 
 /// The unit in which zeros are left out: what file systems allocate.
 const BLOCK_BYTES: usize = 4096;
@@ -304,6 +303,9 @@ fn is_zero(bytes: &[u8]) -> bool {
         .all(|piece| piece.iter().fold(0, |seen, byte| seen | byte) == 0)
 }
 
+/// What the names of the partial file, its ledger, and a newer one of that end in.
+pub(super) const SUFFIXES: [&str; 3] = [".cvm-part", ".cvm-part.json", ".cvm-part.json.new"];
+
 /// The names of the partial file and its ledger, which never end like the finished file.
 pub(super) fn partial_names(path: &Path) -> (PathBuf, PathBuf) {
     let with = |suffix: &str| {
@@ -311,7 +313,8 @@ pub(super) fn partial_names(path: &Path) -> (PathBuf, PathBuf) {
         name.push(suffix);
         PathBuf::from(name)
     };
-    (with(".cvm-part"), with(".cvm-part.json"))
+    let [partial, ledger, _] = SUFFIXES;
+    (with(partial), with(ledger))
 }
 
 /// The folder that `path` is in.
@@ -320,12 +323,6 @@ pub(super) fn folder_of(path: &Path) -> &Path {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
-}
-
-/// Where in `folder` the object of `key` goes.
-#[must_use]
-pub(super) fn name_in(folder: &Path, key: &ObjectKey) -> PathBuf {
-    folder.join(key.file_name())
 }
 
 /// Bytes that are free for the person in the file system of `path`; `None` where it does not tell.

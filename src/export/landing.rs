@@ -16,7 +16,7 @@ use super::record::Record;
 use super::request::{CLAIM_SUFFIX, claim_key};
 use super::{Exporter, OutcomeFile};
 use crate::download::{
-    DownloadError, DownloadOptions, Downloaded, Downloader, make_folder, places_in,
+    DownloadError, DownloadOptions, Downloaded, Downloader, local_names, make_folder,
 };
 use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
@@ -48,8 +48,9 @@ impl Exporter {
             None => self.clone(),
         };
         let Landing { folder, options } = landing;
+        let addresses = outcome.addresses();
+        let names = local_names(addresses.iter().map(|address| &address.key))?;
         make_folder(folder)?;
-        let places = places_in(folder, outcome.files.iter().map(|file| &file.key))?;
         let mut record = outcome.record.clone();
         if let Some(record) = &record {
             keep_others(record, landing)?;
@@ -63,9 +64,9 @@ impl Exporter {
         if outcome.format == ImageFormat::Raw {
             downloader.announce(sizes.fold(0, u64::saturating_add));
         }
-        let addresses = outcome.addresses();
-        for ((file, address), place) in outcome.files.iter_mut().zip(&addresses).zip(&places) {
-            let done = downloader.fetch_to(address, place, options).await?;
+        for ((file, address), name) in outcome.files.iter_mut().zip(&addresses).zip(names) {
+            let place = folder.join(name);
+            let done = downloader.fetch_to(address, &place, options).await?;
             note(file, record.as_mut(), done);
         }
         if let Some(record) = &mut record {

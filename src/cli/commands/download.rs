@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cvm_export::download::{
     DEFAULT_CONNECTIONS, DEFAULT_PART_SIZE_BYTES, DownloadOptions, Downloaded, Downloader,
-    ObjectAddress, make_folder, places_in,
+    ObjectAddress, local_names, make_folder,
 };
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::export::{ExportOutcome, Exporter, Landing, OutcomeState};
@@ -316,9 +316,9 @@ fn places(to: &Path, addresses: &[ObjectAddress]) -> Result<Vec<Option<PathBuf>>
         };
     }
     if is_folder(to) {
+        let names = local_names(addresses.iter().map(|address| &address.key))?;
         make_folder(to)?;
-        let paths = places_in(to, addresses.iter().map(|address| &address.key))?;
-        return Ok(paths.into_iter().map(Some).collect());
+        return Ok(names.into_iter().map(|name| Some(to.join(name))).collect());
     }
     match addresses {
         [_] => Ok(vec![Some(to.to_owned())]),

@@ -46,6 +46,10 @@ fn what_can_be_no_download_is_refused() {
     env.line("download cos://exports/folder/disk.raw cos://exports/disk.raw")
         .ends_with(2)
         .says("both be called");
+    env.line("download cos://exports/a/x.cvm-part cos://exports/x --to new/")
+        .ends_with(2)
+        .says("while it is fetched");
+    assert!(!env.home.path().join("new").exists());
     env.line("download cos://exports/folder/disk.raw --part-size 1KiB")
         .ends_with(2)
         .says("64KiB");
