@@ -79,6 +79,15 @@ pub enum Naming {
     Console,
 }
 
+/// What is on the disk of an image.
+#[derive(Clone, Debug)]
+pub enum DiskSource {
+    /// A file, as it is when it is read.
+    File(PathBuf),
+    /// Partitions and file systems that are made up, on so many bytes; it takes no room.
+    MadeUp(u64),
+}
+
 /// What a simulator is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -90,8 +99,8 @@ pub struct Options {
     pub invented_images: Vec<ImageId>,
     /// Buckets to make up; the account's AppId is appended where a name ends in none.
     pub invented_buckets: Vec<BucketName>,
-    /// Images whose one disk is a file.
-    pub images: Vec<(ImageId, PathBuf)>,
+    /// Images of one disk.
+    pub images: Vec<(ImageId, DiskSource)>,
     /// How exported files are really named.
     pub naming: Naming,
     /// How much faster than real ones exports run; infinity completes them at once.

@@ -4,7 +4,7 @@ use crate::model::{BucketName, ImageId, Region};
 
 use super::disk::Disk;
 use super::world::{Image, Role, World};
-use super::{Options, SimulatorError};
+use super::{DiskSource, Options, SimulatorError};
 
 const HOME: &str = "ap-guangzhou";
 const ABROAD: &str = "ap-singapore";
@@ -27,11 +27,14 @@ pub(super) fn world(options: &Options) -> Result<World, SimulatorError> {
             world.add_image(image);
         }
     }
-    for (id, path) in &options.images {
-        let content = Disk::open(path).map_err(|source| SimulatorError::Disk {
-            path: path.clone(),
-            source,
-        })?;
+    for (id, source) in &options.images {
+        let content = match source {
+            DiskSource::MadeUp(bytes) => Disk::sample(*bytes, id.as_str(), "system disk"),
+            DiskSource::File(path) => Disk::open(path).map_err(|source| SimulatorError::Disk {
+                path: path.clone(),
+                source,
+            })?,
+        };
         let image = Image::linux(id.clone(), options.region.clone(), 1).with_system_disk(content);
         world.add_image(image);
     }

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::Command;
 
-use cvm_export::simulator::{Naming, Options};
+use cvm_export::simulator::{DiskSource, Naming, Options};
 
 use crate::support::TestEnv;
 
@@ -121,7 +121,10 @@ fn a_disk_made_by_others_arrives_byte_for_byte_with_its_checksum() {
         .expect("its bytes");
     for naming in [Naming::Api, Naming::Console] {
         let env = TestEnv::with(Options {
-            images: vec![("img-real01".parse().expect("an id"), path.clone())],
+            images: vec![(
+                "img-real01".parse().expect("an id"),
+                DiskSource::File(path.clone()),
+            )],
             naming,
             ..Options::default()
         });

@@ -10,11 +10,11 @@ use std::time::Duration;
 use clap::ValueEnum;
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::model::{ImageId, InvalidValue};
-use cvm_export::simulator::{Fault, Naming, Options, Simulator};
+use cvm_export::simulator::{DiskSource, Fault, Naming, Options, Simulator};
 
-use super::Context;
 use super::exit::{Exit, Signal};
 use super::printer::{Output, shell_word};
+use super::{Context, values};
 
 /// The environment variables of which the command should know nothing but what it is told here.
 const FOREIGN_VARIABLES: &[&str] = &[
@@ -37,8 +37,9 @@ pub(crate) struct Args {
     )]
     listen: SocketAddr,
 
-    /// Serve this disk file as an image of one disk; repeat the flag for several
-    #[arg(long = "image", value_name = "IMAGE_ID=PATH")]
+    /// Serve this disk file, or a made-up disk of this size (500GiB), as an image of one disk; repeat the
+    /// flag for several
+    #[arg(long = "image", value_name = "IMAGE_ID=PATH|SIZE")]
     images: Vec<DiskImage>,
 
     /// The rule by which exported files are named
@@ -67,11 +68,11 @@ enum NamingFlag {
     Console,
 }
 
-/// `ID=PATH`.
+/// `ID=PATH`, or `ID=SIZE`.
 #[derive(Clone, Debug)]
 struct DiskImage {
     id: ImageId,
-    path: PathBuf,
+    source: DiskSource,
 }
 
 impl FromStr for DiskImage {
@@ -88,7 +89,11 @@ impl FromStr for DiskImage {
         }
         Ok(Self {
             id: id.parse()?,
-            path: PathBuf::from(path),
+            // A file that is called like a size is named with its folder: `./500GiB`.
+            source: match values::size(path) {
+                Ok(bytes) => DiskSource::MadeUp(bytes),
+                Err(_) => DiskSource::File(PathBuf::from(path)),
+            },
         })
     }
 }
@@ -111,7 +116,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
         images: args
             .images
             .iter()
-            .map(|image| (image.id.clone(), image.path.clone()))
+            .map(|image| (image.id.clone(), image.source.clone()))
             .collect(),
         naming: match args.naming {
             NamingFlag::Api => Naming::Api,
