@@ -196,6 +196,9 @@ impl Response {
 pub(crate) struct Answering {
     host: String,
     answer: reqwest::Response,
+    /// How long the body may pause while it is waited for. The timeout of the HTTP library would count
+    /// the time that the reader takes as well, for a slow disk or a rate that was asked for.
+    stall_timeout: Option<Duration>,
 }
 
 impl Answering {
@@ -209,7 +212,8 @@ impl Answering {
 
     /// The next bytes of the body; `None` at its end.
     pub(crate) async fn next_chunk(&mut self) -> Result<Option<Bytes>, RequestError> {
-        let chunk = self.answer.chunk().await;
+        let host = || self.host.clone();
+        let chunk = unless_stalled(self.stall_timeout, host, self.answer.chunk()).await?;
         chunk.map_err(|source| RequestError::BrokenAnswer {
             host: self.host.clone(),
             source: source.without_url(),
@@ -238,6 +242,23 @@ impl Answering {
             body: body.freeze(),
         })
     }
+}
+
+/// Waits for `work` as long as a server may pause.
+async fn unless_stalled<T>(
+    limit: Option<Duration>,
+    host: impl FnOnce() -> String,
+    work: impl Future<Output = T>,
+) -> Result<T, RequestError> {
+    let Some(limit) = limit else {
+        return Ok(work.await);
+    };
+    tokio::time::timeout(limit, work)
+        .await
+        .map_err(|_| RequestError::Stalled {
+            host: host(),
+            limit,
+        })
 }
 
 fn date_of(headers: &HeaderMap) -> Option<DateTime<Utc>> {
@@ -423,7 +444,10 @@ impl HttpClient {
             .headers(headers)
             .body(body)
             .send();
-        let answer = match sending.await.map_err(reqwest::Error::without_url) {
+        let is_data = connection == Connection::Data;
+        let stall_timeout = is_data.then_some(self.settings.stall_timeout);
+        let sent = unless_stalled(stall_timeout, || host.clone(), sending).await?;
+        let answer = match sent.map_err(reqwest::Error::without_url) {
             Ok(answer) => answer,
             Err(source) if source.is_builder() => {
                 let problem = source.to_string();
@@ -435,7 +459,11 @@ impl HttpClient {
             Err(source) => return Err(RequestError::NoAnswer { host, source }),
         };
         self.note_clock(answer.headers());
-        Ok(Answering { host, answer })
+        Ok(Answering {
+            host,
+            answer,
+            stall_timeout,
+        })
     }
 
     fn client(&self, connection: Connection) -> reqwest::Result<reqwest::Client> {
@@ -482,7 +510,7 @@ fn build(settings: &CloudSettings, connection: Connection) -> reqwest::Result<re
         Connection::Fresh => builder
             .timeout(settings.answer_timeout)
             .pool_max_idle_per_host(0),
-        Connection::Data => builder.read_timeout(settings.stall_timeout),
+        Connection::Data => builder,
     };
     builder = match settings.endpoints.resolver() {
         None => builder.https_only(true),

@@ -1,5 +1,7 @@
 //! Why a request has no whole answer.
 
+use std::time::Duration;
+
 use super::{ANSWER_LIMIT_BYTES, Again};
 
 /// Why no whole answer came.
@@ -32,6 +34,14 @@ pub enum RequestError {
         #[source]
         source: reqwest::Error,
     },
+    /// Nothing came for too long, of an answer or of its body.
+    #[error("{host} sent nothing for {} ms", limit.as_millis())]
+    Stalled {
+        /// The host.
+        host: String,
+        /// How long is too long.
+        limit: Duration,
+    },
     /// The answer is larger than any that makes sense.
     #[error("the answer of {host} is larger than {} MiB", ANSWER_LIMIT_BYTES / 1024 / 1024)]
     TooLarge {
@@ -59,9 +69,10 @@ impl RequestError {
 
     pub(crate) fn again(&self) -> Again {
         match self {
-            Self::NoConnection { .. } | Self::NoAnswer { .. } | Self::BrokenAnswer { .. } => {
-                Again::Later
-            }
+            Self::NoConnection { .. }
+            | Self::NoAnswer { .. }
+            | Self::BrokenAnswer { .. }
+            | Self::Stalled { .. } => Again::Later,
             Self::TooLarge { .. } | Self::Unwritable { .. } => Again::No,
         }
     }
@@ -80,7 +91,9 @@ impl RequestError {
                 "look at the network, at HTTPS_PROXY and NO_PROXY, and run the command again"
                     .to_owned(),
             ),
-            Self::BrokenAnswer { .. } => Some("run the command again".to_owned()),
+            Self::BrokenAnswer { .. } | Self::Stalled { .. } => {
+                Some("run the command again".to_owned())
+            }
             Self::TooLarge { .. } => Some(
                 "something between here and the cloud may answer in its place; look at the proxy"
                     .to_owned(),

@@ -54,6 +54,45 @@ fn trouble_on_the_way_is_got_over() {
 }
 
 #[test]
+fn a_body_that_breaks_off_is_gone_on_with_at_its_byte_and_one_that_is_no_part_is_asked_for_again() {
+    let part = PART as u64;
+    for (effect, resumed_at) in [
+        (Effect::TruncatedBody { after_bytes: 1000 }, part + 1000),
+        (Effect::StalledBody { after_bytes: 1000 }, part + 1000),
+        (Effect::ShortBodyAgreeing { bytes: 1000 }, part),
+        (Effect::WrongContentRange, part),
+        (Effect::WholeForRange, part),
+        (Effect::Status { status: 503 }, part),
+    ] {
+        let case = Case::new(patchy(3 * PART));
+        case.set(vec![Fault {
+            occurrence: Some(2),
+            ..fault("GetObject", effect.clone())
+        }]);
+        case.fetch("--concurrency 1 --stall-timeout 500ms")
+            .ends_with(0);
+        case.has_arrived();
+        let expected = [
+            (0, part),
+            (part, 2 * part),
+            (resumed_at, 2 * part),
+            (2 * part, 3 * part),
+        ];
+        assert_eq!(case.ranges(), expected, "{effect:?}");
+    }
+}
+
+#[test]
+fn a_slow_rate_that_was_asked_for_is_no_stall() {
+    let case = Case::new(noise(4 * PART));
+    // Each part takes more than twice the time that a body may pause.
+    case.fetch("--limit-rate 96KiB --stall-timeout 250ms --concurrency 2")
+        .ends_with(0);
+    case.has_arrived();
+    assert_eq!(case.env.calls("GetObject"), 4);
+}
+
+#[test]
 fn a_storm_of_refusals_is_weathered() {
     let case = Case::new(patchy(20 * PART));
     let storm = (1..=60).step_by(3).map(|number| Fault {

@@ -77,6 +77,22 @@ impl Case {
         }
     }
 
+    /// The ranges that were asked for, in order.
+    fn ranges(&self) -> Vec<(u64, u64)> {
+        let calls = self.env.cloud.calls();
+        let ranges = calls.iter().filter_map(|call| call.range.as_deref());
+        ranges
+            .map(|range| {
+                let range = range.strip_prefix("bytes=").expect("a range of bytes");
+                let (first, last) = range.split_once('-').expect("two ends");
+                (
+                    first.parse().expect("a number"),
+                    last.parse::<u64>().expect("a number") + 1,
+                )
+            })
+            .collect()
+    }
+
     fn set(&self, faults: Vec<Fault>) {
         self.env.cloud.set_faults(faults);
     }
