@@ -119,6 +119,19 @@ pub enum DownloadError {
         /// The key.
         key: ObjectKey,
     },
+    /// The pipe takes no more.
+    #[error("{}", match source.kind() {
+        io::ErrorKind::BrokenPipe => "the pipe is closed; whoever read it has gone",
+        _ => "the pipe takes nothing",
+    })]
+    Pipe {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A signal came while a pipe was written to.
+    #[error("interrupted; the pipe got only a part of the object")]
+    PipeInterrupted,
     /// A signal came.
     #[error("interrupted; what has arrived is kept")]
     Interrupted,
@@ -227,10 +240,18 @@ impl From<DownloadError> for Error {
                 ErrorKind::Verification,
                 "wait until nobody writes to it, then run the command again",
             ),
+            DownloadError::Pipe { .. } => (
+                ErrorKind::LocalDisk,
+                "what went through is only a part of the object; a pipe begins anew",
+            ),
+            DownloadError::PipeInterrupted => (
+                ErrorKind::Interrupted,
+                "throw away what went through; a pipe begins anew",
+            ),
             DownloadError::Interrupted => (ErrorKind::Interrupted, again),
         };
         let message = match &error {
-            DownloadError::Interrupted => "interrupted; what has arrived is kept".to_owned(),
+            DownloadError::Interrupted | DownloadError::PipeInterrupted => error.to_string(),
             _ => "the download failed".to_owned(),
         };
         Self::new(kind, message).with_hint(hint).with_source(error)

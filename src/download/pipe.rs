@@ -55,7 +55,7 @@ pub(super) async fn fetch(
     let mut sha256 = options.sha256.then(<sha2::Sha256 as sha2::Digest>::new);
     loop {
         let part = tokio::select! {
-            () = downloader.cancel.cancelled() => return Err(DownloadError::Interrupted),
+            () = downloader.cancel.cancelled() => return Err(DownloadError::PipeInterrupted),
             part = parts.next() => part,
         };
         let Some(part) = part else { break };
@@ -64,7 +64,11 @@ pub(super) async fn fetch(
         if let Some(digest) = &mut sha256 {
             sha2::Digest::update(digest, &bytes);
         }
-        output = write(output, bytes).await?;
+        // A reader that takes nothing must not hold a signal up; what is being written is left to it.
+        output = tokio::select! {
+            () = downloader.cancel.cancelled() => return Err(DownloadError::PipeInterrupted),
+            written = write(output, bytes) => written?,
+        };
         crc = crc.followed_by(part_crc, length);
         written += length;
         let now = stopwatch.elapsed();
@@ -114,7 +118,7 @@ async fn write<W: Write + Send + 'static>(
     });
     written
         .await
-        .map_err(DownloadError::disk("write to", std::path::Path::new("-")))
+        .map_err(|source| DownloadError::Pipe { source })
 }
 
 /// A task that ends with whoever waits for it.
