@@ -36,6 +36,13 @@ pub(super) async fn fetch(
     let (partial, ledger_path) = target::partial_names(path);
     let is_device = match target::standing(path)? {
         Standing::Nothing => false,
+        Standing::BrokenLink if options.force => false,
+        Standing::BrokenLink => {
+            return Err(DownloadError::InTheWay {
+                path: path.to_owned(),
+                difference: "it is a link that leads nowhere".to_owned(),
+            });
+        }
         Standing::BlockDevice if options.force => true,
         // A run that was allowed to overwrite it is gone on with.
         Standing::BlockDevice => match ledger::read(&ledger_path, &object) {

@@ -21,6 +21,8 @@ pub(super) enum Standing {
         size_bytes: u64,
     },
     BlockDevice,
+    /// A link that leads nowhere.
+    BrokenLink,
     /// A folder, a pipe, a socket or a character device: nothing that could hold an object.
     Other,
 }
@@ -29,7 +31,12 @@ pub(super) enum Standing {
 pub(super) fn standing(path: &Path) -> Result<Standing, DownloadError> {
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(match path.symlink_metadata() {
+                Ok(_) => Standing::BrokenLink,
+                Err(_) => Standing::Nothing,
+            });
+        }
         Err(error) => return Err(DownloadError::disk("look at", path)(error)),
     };
     Ok(if is_block_device(&metadata) {

@@ -22,6 +22,15 @@ fn files_that_stand_in_the_way_are_left_alone() {
     case.env.cloud.clear_calls();
     case.fetch("").ends_with(0);
     assert_eq!(case.env.calls("GetObject"), 0);
+    // A link that leads nowhere is somebody's as well.
+    let link = case.env.home.path().join("link.raw");
+    std::os::unix::fs::symlink("nowhere", &link).expect("a link");
+    case.fetch("--to link.raw")
+        .ends_with(9)
+        .says("leads nowhere");
+    assert_eq!(case.env.calls("GetObject"), 0);
+    case.fetch("--to link.raw --force").ends_with(0);
+    assert!(fs::read(&link).expect("the file") == case.bytes);
     // A second process is kept out.
     let case = Case::new(noise(64 * PART));
     let line = "download cos://exports/folder/disk.raw --part-size 64KiB --limit-rate 2MiB";
