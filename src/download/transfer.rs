@@ -27,6 +27,8 @@ use crate::model::{BucketName, Region};
 const THINK_EVERY: Duration = Duration::from_millis(250);
 /// Failures in a row, without a byte between them, after which a range is given up.
 const FAILURES: u32 = 8;
+/// A network that is away is waited for longer: a router that starts anew must not end a job of hours.
+const SILENCE: Duration = Duration::from_secs(5 * 60);
 /// Pauses after failures: doubling from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -221,6 +223,7 @@ impl Fetcher {
         let mut position = range.start;
         let mut crc = Crc64::default();
         let mut failures = 0;
+        let mut failing_since = None;
         let (mut has_signed_anew, mut has_renewed) = (false, false);
         let mut refusing_clock = None;
         while position < range.end {
@@ -235,8 +238,10 @@ impl Fetcher {
             };
             if position > before {
                 (failures, has_signed_anew, has_renewed) = (0, false, false);
+                failing_since = None;
             }
             failures += 1;
+            let failing = failing_since.get_or_insert_with(Stopwatch::start);
             let delay = match error.again() {
                 Again::SignedAnew(time) if !has_signed_anew => {
                     has_signed_anew = true;
@@ -249,7 +254,12 @@ impl Fetcher {
                     has_renewed = true;
                     Duration::ZERO
                 }
-                Again::Later if failures < FAILURES => pause(failures),
+                Again::Later
+                    if failures < FAILURES
+                        || (error.is_silence() && failing.elapsed() < SILENCE) =>
+                {
+                    pause(failures)
+                }
                 Again::Throttled(asked) if failures < FAILURES => {
                     self.throttled.fetch_add(1, Ordering::Relaxed);
                     asked.map_or_else(|| pause(failures), |asked| asked.min(LONGEST_PAUSE))

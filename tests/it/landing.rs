@@ -387,3 +387,23 @@ fn flags_of_a_download_want_one() {
         .says("--no-wait");
     env.assert_submits(0);
 }
+
+#[test]
+fn one_object_that_fails_hides_none_of_the_others() {
+    let env = world();
+    env.cloud.change(|world| {
+        for key in ["first.raw", "last.raw"] {
+            world.put_object("exports-1250000000", key, key.as_bytes().to_vec());
+        }
+    });
+    let run = env
+        .line("download cos://exports/first.raw cos://exports/none.raw cos://exports/last.raw --to here/ --output json")
+        .ends_with(10)
+        .says("there is no object `none.raw`");
+    let items = run.json()["items"].clone();
+    assert_eq!(items[0]["local_path"], "here/first.raw");
+    assert_eq!(items[1]["key"], "none.raw");
+    assert_eq!(items[1]["error"]["exit_code"], 3);
+    assert_eq!(items[2]["local_path"], "here/last.raw");
+    assert_eq!(names(&env), ["first.raw", "last.raw"]);
+}

@@ -12,7 +12,7 @@ use cvm_export::model::{BucketName, CloudText, ExportId, ObjectKey};
 use serde::Serialize;
 
 use super::exit::Exit;
-use super::printer::Output;
+use super::printer::{ErrorObject, Output};
 use super::settings::{JournalUse, Session};
 use super::{Context, Names, values};
 
@@ -80,7 +80,19 @@ impl TransferArgs {
 #[derive(Serialize)]
 struct Downloads {
     schema: &'static str,
-    items: Vec<Item>,
+    items: Vec<Listed>,
+}
+
+/// One object of a run.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Listed {
+    Arrived(Box<Item>),
+    Failed {
+        bucket: BucketName,
+        key: ObjectKey,
+        error: Box<ErrorObject>,
+    },
 }
 
 /// One file that has arrived.
@@ -145,7 +157,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 };
                 let done = exporter.fetch(&mut outcome, &landing).await;
                 let fetched = outcome.files.into_iter().filter_map(|file| file.downloaded);
-                let items = fetched.map(|done| Item::new(&outcome.bucket, done));
+                let items = fetched.map(|done| Listed::arrived(&outcome.bucket, done));
                 return Ok((items.collect(), done.err()));
             }
             let addresses = addresses(&said, context, &session).await?;
@@ -164,17 +176,30 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                     }
                     Some(path) => downloader.fetch_to(address, path, &options).await,
                 };
-                match fetched {
-                    Ok(done) => items.push(Item::new(&address.bucket, done)),
-                    Err(error) => return Ok((items, Some(error.into()))),
+                let error = match fetched {
+                    Ok(done) => {
+                        items.push(Listed::arrived(&address.bucket, done));
+                        continue;
+                    }
+                    Err(error) => Error::from(error),
+                };
+                if addresses.len() == 1 || error.kind() == ErrorKind::Interrupted {
+                    return Ok((items, Some(error)));
                 }
+                // One failure never hides the other results.
+                context.printer.error(&error, None);
+                items.push(Listed::failed(address, &error));
             }
             Ok((items, None))
         })
         .await?;
-    for path in items.iter().filter_map(|item| item.local_path.as_ref()) {
+    let arrived = items.iter().filter_map(Listed::local_path);
+    for path in arrived {
         context.printer.data(path);
     }
+    let has_failures = items
+        .iter()
+        .any(|item| matches!(item, Listed::Failed { .. }));
     let is_promised = trouble.as_ref().is_none_or(|trouble: &Error| {
         matches!(
             trouble.kind(),
@@ -187,7 +212,33 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             items,
         });
     }
-    trouble.map_or(Ok(Exit::Done), Err)
+    match trouble {
+        Some(trouble) => Err(trouble),
+        None if has_failures => Ok(Exit::SomeFailed),
+        None => Ok(Exit::Done),
+    }
+}
+
+impl Listed {
+    fn arrived(bucket: &BucketName, done: Downloaded) -> Self {
+        Self::Arrived(Box::new(Item::new(bucket, done)))
+    }
+
+    fn failed(address: &ObjectAddress, error: &Error) -> Self {
+        let exit = Exit::of_error(error.kind(), None);
+        Self::Failed {
+            bucket: address.bucket.clone(),
+            key: address.key.clone(),
+            error: Box::new(ErrorObject::new(error, exit)),
+        }
+    }
+
+    fn local_path(&self) -> Option<&String> {
+        match self {
+            Self::Arrived(item) => item.local_path.as_ref(),
+            Self::Failed { .. } => None,
+        }
+    }
 }
 
 /// A path as text: JSON has no other, and a name that is no Unicode must not break the result.

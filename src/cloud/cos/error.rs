@@ -130,6 +130,11 @@ impl CosError {
         }
     }
 
+    /// Whether no answer came at all, as when the network is away.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self.problem, Problem::Request(_))
+    }
+
     /// The situation.
     #[must_use]
     pub fn kind(&self) -> CosErrorKind {
