@@ -154,6 +154,10 @@ pub enum EventKind {
         size_bytes: u64,
         /// Whether its checksum was compared with the one that COS names.
         is_verified: bool,
+        /// The bytes that came over the network for it; none where it was there already.
+        fetched_bytes: u64,
+        /// Its SHA-256 in hexadecimal, where that was asked for.
+        sha256: Option<String>,
     },
     /// Something that the person should know; the work goes on.
     Warning {

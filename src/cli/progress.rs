@@ -195,6 +195,8 @@ impl Drawing {
                 path,
                 size_bytes,
                 is_verified,
+                fetched_bytes,
+                sha256,
             } => {
                 let place = path.as_ref().map_or("the pipe", String::as_str);
                 let verified = if *is_verified {
@@ -202,8 +204,16 @@ impl Drawing {
                 } else {
                     "not verified"
                 };
+                let word = if *fetched_bytes == 0 && *size_bytes > 0 {
+                    "already there"
+                } else {
+                    "fetched"
+                };
+                let sha256 = sha256
+                    .as_ref()
+                    .map_or_else(String::new, |sha256| format!(", sha256 {sha256}"));
                 self.say(&format!(
-                    "{about}fetched: {key} to {place} ({}, {verified})",
+                    "{about}{word}: {key} to {place} ({}, {verified}{sha256})",
                     BinaryBytes(*size_bytes)
                 ));
                 self.forget(|watch| watch.key.as_ref() == Some(key));

@@ -161,6 +161,19 @@ impl DownloadError {
     }
 }
 
+/// Whether the place itself is what is wrong, so that the same command would fail again.
+fn is_no_place(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::InvalidFilename
+    )
+}
+
 /// Whether the disk, a quota or a limit lets no file grow further.
 fn is_no_room(error: &io::Error) -> bool {
     matches!(
@@ -226,6 +239,10 @@ impl From<DownloadError> for Error {
             DownloadError::Disk { source, .. } if is_no_room(source) => (
                 ErrorKind::LocalDisk,
                 "make room, or name a folder on another disk; what has arrived is kept",
+            ),
+            DownloadError::Disk { source, .. } if is_no_place(source) => (
+                ErrorKind::LocalDisk,
+                "name a place that is there and can be written to; with `--to`, a folder ends with a slash or is there already",
             ),
             DownloadError::Disk { .. } => (ErrorKind::LocalDisk, again),
             DownloadError::Mismatch { .. } => (

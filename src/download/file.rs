@@ -302,8 +302,8 @@ impl Job<'_> {
         let needed = self.size_bytes() - arrived.bytes();
         if free < needed.saturating_add(RESERVE_BYTES) {
             self.events().warn(format!(
-                "`{}` has {free} bytes free, the object {needed} to come; zeros take no room, and the run \
-                 stops resumably when the room ends",
+                "`{}` has {free} bytes free, the object {needed} to come, and the last {RESERVE_BYTES} stay \
+                 free; zeros take no room, and the run stops resumably when the room ends",
                 self.folder().display()
             ));
         }
@@ -381,10 +381,17 @@ impl Job<'_> {
             missing,
             self.options.limits(),
         );
-        let running = Arc::clone(&transfer).run(&self.downloader.cancel);
+        let stop = self.downloader.cancel.child_token();
+        let running = Arc::clone(&transfer).run(&stop);
+        tokio::pin!(running);
+        let there = sink.ledger().arrived().bytes();
         let ended = tokio::select! {
-            ended = running => ended,
-            error = self.keep_house(&sink, || transfer.received()) => Err(error),
+            ended = &mut running => ended,
+            error = self.keep_house(&sink, there, || transfer.received()) => {
+                stop.cancel();
+                drop(running.await);
+                Err(error)
+            }
         };
         // Whatever the end is, what has arrived is promised.
         let promised = sink.promise().await;
@@ -393,9 +400,14 @@ impl Job<'_> {
         Ok((sink, transfer.received()))
     }
 
-    /// Syncs, tells progress and watches the room until the transfer ends; ends itself only when the
+    /// Syncs, tells progress beyond what was `there` at the start, and watches the room until the transfer ends; ends itself only when the
     /// room does.
-    async fn keep_house(&self, sink: &Arc<FileSink>, received: impl Fn() -> u64) -> DownloadError {
+    async fn keep_house(
+        &self,
+        sink: &Arc<FileSink>,
+        there: u64,
+        received: impl Fn() -> u64,
+    ) -> DownloadError {
         let stopwatch = Stopwatch::start();
         let mut synced = Duration::ZERO;
         let (mut before, mut last) = (0, Duration::ZERO);
@@ -412,7 +424,7 @@ impl Job<'_> {
                 0.8 * speed + 0.2 * current
             };
             (before, last) = (bytes, now);
-            let done = sink.ledger().arrived().bytes();
+            let done = there + bytes;
             self.tell(now, done, speed);
             if let Some(free) = self.watched_room().filter(|free| *free < RESERVE_BYTES) {
                 let needed = self.size_bytes().saturating_sub(done);

@@ -348,9 +348,15 @@ fn write(
     }
     let new = new_name(path);
     let mut file = File::create(&new)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
+    let written = file
+        .write_all(&text)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&new, path));
+    if written.is_err() {
+        // A full disk leaves a piece of it, which is of no use to anybody.
+        drop(std::fs::remove_file(&new));
+    }
+    written?;
     sync_folder(path)?;
     OpenOptions::new().append(true).open(path)
 }

@@ -214,6 +214,8 @@ impl Downloader {
             path: done.path.as_deref().map(|path| path.display().to_string()),
             size_bytes: done.object.size_bytes,
             is_verified: done.is_verified,
+            fetched_bytes: done.fetched_bytes,
+            sha256: done.sha256.clone(),
         });
         done
     }

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 
 use super::error::DownloadError;
 use super::reading;
-use super::transfer::{Fetcher, Sink, Source};
+use super::transfer::{Fetcher, Part, Sink, Source};
 use super::{DownloadOptions, Downloaded, Downloader, expected_checksum};
 use crate::clock::Stopwatch;
 use crate::crc64::Crc64;
@@ -43,8 +43,9 @@ pub(super) async fn fetch(
         // A task of its own, so that the parts arrive side by side.
         let part = AbortOnDrop(tokio::spawn(async move {
             let sink = Memory::new(&range);
-            let crc = fetcher.fetch(&sink, range).await?;
-            Ok::<_, DownloadError>((sink.into_bytes(), crc))
+            let mut part = Part::new(range);
+            fetcher.fetch(&sink, &mut part).await?;
+            Ok::<_, DownloadError>((sink.into_bytes(), part.crc))
         }));
         async move { part.join().await }
     });

@@ -58,6 +58,28 @@ pub(super) struct Limits {
     pub(super) bytes_per_second: Option<u64>,
 }
 
+/// A range that is being fetched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    start: u64,
+    end: u64,
+    /// How far it has arrived.
+    position: u64,
+    /// The checksum of what has arrived.
+    pub(super) crc: Crc64,
+}
+
+impl Part {
+    pub(super) fn new(range: Range<u64>) -> Self {
+        Self {
+            start: range.start,
+            end: range.end,
+            position: range.start,
+            crc: Crc64::default(),
+        }
+    }
+}
+
 /// Fetches single ranges, with as many attempts as it takes while any of them brings something.
 #[derive(Debug)]
 pub(super) struct Fetcher {
@@ -104,38 +126,41 @@ impl<S: Sink + 'static> Transfer<S> {
         self.fetcher.received()
     }
 
-    /// Fetches everything in the queue. What is on its way is dropped when `cancel` says so, or when one
-    /// range cannot be fetched, which makes the others useless.
+    /// Fetches everything in the queue, until `stop` says so or one range cannot be fetched, which makes
+    /// the others useless. What has arrived of the parts that were on their way is noted in any case.
     pub(super) async fn run(
         self: Arc<Self>,
-        cancel: &CancellationToken,
+        stop: &CancellationToken,
     ) -> Result<(), DownloadError> {
+        let stop = stop.child_token();
         let mut workers = JoinSet::new();
         for number in 0..self.ceiling {
-            let transfer = Arc::clone(&self);
-            workers.spawn(async move { transfer.work(number).await });
+            let (transfer, stop) = (Arc::clone(&self), stop.clone());
+            workers.spawn(async move { transfer.work(number, &stop).await });
         }
         let pace = self.keep_pace();
         tokio::pin!(pace);
-        let ended = loop {
+        let mut ended = Ok(());
+        // Every worker is waited for: none may still be writing when the file is opened again.
+        loop {
             tokio::select! {
-                () = cancel.cancelled() => break Err(DownloadError::Interrupted),
                 () = &mut pace => {}
                 done = workers.join_next() => match done {
-                    None => break Ok(()),
+                    None => return ended,
                     Some(Ok(Ok(()))) => {}
-                    Some(Ok(Err(error))) => break Err(error),
+                    Some(Ok(Err(error))) => {
+                        stop.cancel();
+                        // The first one is the cause; the others were stopped.
+                        ended = ended.and(Err(error));
+                    }
                     Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
                 },
             }
-        };
-        // None of them may still be writing, or hold the file, when it is opened again.
-        workers.shutdown().await;
-        ended
+        }
     }
 
     /// Fetches parts as connection `number` until none is left.
-    async fn work(&self, number: usize) -> Result<(), DownloadError> {
+    async fn work(&self, number: usize, stop: &CancellationToken) -> Result<(), DownloadError> {
         let mut connections = self.connections.subscribe();
         loop {
             while *connections.borrow_and_update() <= number {
@@ -143,16 +168,24 @@ impl<S: Sink + 'static> Transfer<S> {
                     return Ok(());
                 }
                 // The sender lives as long as this transfer.
-                drop(tokio::time::timeout(THINK_EVERY, connections.changed()).await);
+                let changed = tokio::time::timeout(THINK_EVERY, connections.changed());
+                tokio::select! {
+                    () = stop.cancelled() => return Err(DownloadError::Interrupted),
+                    _ = changed => {}
+                }
             }
             let Some(range) = self.next_part() else {
                 return Ok(());
             };
-            let crc = self
-                .fetcher
-                .fetch(self.sink.as_ref(), range.clone())
-                .await?;
-            self.sink.finish(range, crc)?;
+            let mut part = Part::new(range);
+            let done = tokio::select! {
+                () = stop.cancelled() => Err(DownloadError::Interrupted),
+                done = self.fetcher.fetch(self.sink.as_ref(), &mut part) => done,
+            };
+            if part.start < part.position {
+                self.sink.finish(part.start..part.position, part.crc)?;
+            }
+            done?;
         }
     }
 
@@ -214,29 +247,24 @@ impl Fetcher {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Fetches one range into `sink`; answers with its checksum.
+    /// Fetches the rest of `part` into `sink`. It may be dropped at any time: `part` says how far it came.
     pub(super) async fn fetch(
         &self,
         sink: &impl Sink,
-        range: Range<u64>,
-    ) -> Result<Crc64, DownloadError> {
-        let mut position = range.start;
-        let mut crc = Crc64::default();
+        part: &mut Part,
+    ) -> Result<(), DownloadError> {
         let mut failures = 0;
         let mut failing_since = None;
         let (mut has_signed_anew, mut has_renewed) = (false, false);
         let mut refusing_clock = None;
-        while position < range.end {
-            let before = position;
+        while part.position < part.end {
+            let before = part.position;
             let signing = self.source.cos.signing(refusing_clock.take());
-            let error = match self
-                .attempt(sink, &mut position, &mut crc, range.end, &signing)
-                .await?
-            {
+            let error = match self.attempt(sink, part, &signing).await? {
                 Ok(()) => continue,
                 Err(error) => error,
             };
-            if position > before {
+            if part.position > before {
                 (failures, has_signed_anew, has_renewed) = (0, false, false);
                 failing_since = None;
             }
@@ -275,16 +303,14 @@ impl Fetcher {
             });
             tokio::time::sleep(delay).await;
         }
-        Ok(crc)
+        Ok(())
     }
 
-    /// One attempt from `position` on; the outer error ends the transfer, the inner one this attempt.
+    /// One attempt from where `part` has come; the outer error ends the transfer, the inner one this attempt.
     async fn attempt(
         &self,
         sink: &impl Sink,
-        position: &mut u64,
-        crc: &mut Crc64,
-        end: u64,
+        part: &mut Part,
         signing: &Signing,
     ) -> Result<Result<(), CosError>, DownloadError> {
         let Source {
@@ -293,10 +319,9 @@ impl Fetcher {
             region,
             object,
         } = &self.source;
-        let mut body = match cos
-            .open_range(bucket, region, object, &(*position..end), signing)
-            .await
-        {
+        let missing = part.position..part.end;
+        let opening = cos.open_range(bucket, region, object, &missing, signing);
+        let mut body = match opening.await {
             Ok(body) => body,
             Err(error) => return Ok(Err(error)),
         };
@@ -307,9 +332,10 @@ impl Fetcher {
                 Err(error) => return Ok(Err(error)),
             };
             // While the bytes are in the cache: checksum first, then the disk.
-            *crc = crc.extend(&chunk);
-            sink.write(&chunk, *position)?;
-            *position += chunk.len() as u64;
+            let crc = part.crc.extend(&chunk);
+            sink.write(&chunk, part.position)?;
+            part.crc = crc;
+            part.position += chunk.len() as u64;
             self.received
                 .fetch_add(chunk.len() as u64, Ordering::Relaxed);
             if let Some(limiter) = &self.limiter {

@@ -218,6 +218,12 @@ impl DiskReport {
         format!("disk: {size}, {table}")
     }
 
+    /// Whether firmware would find something to start.
+    #[must_use]
+    pub fn boots(&self) -> bool {
+        self.boot.bios || self.boot.uefi
+    }
+
     /// The words of a `virt-install` command that would boot the disk as a virtual machine `name`.
     ///
     /// A disk that shows both ways to boot is booted by BIOS, which needs no firmware package. The

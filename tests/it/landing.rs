@@ -283,6 +283,40 @@ fn an_interrupted_download_is_gone_on_with_by_the_same_command() {
 }
 
 #[test]
+#[cfg(unix)]
+fn what_has_arrived_of_a_part_is_kept_too() {
+    use std::os::unix::fs::MetadataExt;
+    let env = world();
+    env.cloud.change(|world| {
+        let bytes: Vec<u8> = (0..4_u32 << 20).map(|n| (n % 251) as u8 | 1).collect();
+        world.put_object("exports-1250000000", "one-part.raw", bytes);
+    });
+    let line = "download cos://exports/one-part.raw --to here/";
+    let running = env.start(
+        &format!("{line} --limit-rate 1MiB")
+            .split(' ')
+            .collect::<Vec<_>>(),
+    );
+    let part = folder(&env).join("one-part.raw.cvm-part");
+    crate::support::wait_until(
+        || "some bytes of the only part".to_owned(),
+        || fs::metadata(&part).is_ok_and(|metadata| metadata.blocks() > 512),
+    );
+    running.signal("INT");
+    running.wait().ends_with(130);
+    let run = env.line(line).ends_with(0).says("going on with");
+    assert!(
+        !run.stderr.contains(": 0 of 4194304 bytes are there"),
+        "{}",
+        run.stderr
+    );
+    assert!(
+        fs::read(folder(&env).join("one-part.raw")).expect("the file")
+            == object(&env, "one-part.raw")
+    );
+}
+
+#[test]
 fn a_download_that_fails_takes_nothing_from_the_export() {
     let env = world();
     let wrong = Fault {

@@ -26,7 +26,8 @@ pub(crate) struct Args {
     #[arg(long, alias = "BucketName", value_name = "BUCKET")]
     bucket: Option<BucketName>,
 
-    /// A folder, a file or a block device; `-` writes to stdout, in order
+    /// A folder (there already, or ending with a slash), a file, or with --force a block device; `-` writes
+    /// to stdout, in order
     #[arg(long, value_name = "PATH", default_value = ".")]
     to: PathBuf,
 
@@ -276,6 +277,17 @@ impl Args {
                 )),
             };
         }
+        if self.bucket.is_none()
+            && let Some(id) = self
+                .targets
+                .iter()
+                .find(|target| target.parse::<ExportId>().is_ok())
+        {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("an export is fetched alone: run `cvm-export download {id}`"),
+            ));
+        }
         let objects = self
             .targets
             .iter()
@@ -374,7 +386,7 @@ fn places(to: &Path, addresses: &[ObjectAddress]) -> Result<Vec<Option<PathBuf>>
     match addresses {
         [_] => Ok(vec![Some(to.to_owned())]),
         _ => usage(format!(
-            "--to: {} objects need a folder, and `{}` is none",
+            "--to: {} objects need a folder, and `{}` is none; end it with a slash to make it one",
             addresses.len(),
             to.display()
         )),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cvm_export::crc64::Crc64;
-use cvm_export::download::{Expected, Seen, verify_file};
+use cvm_export::download::{DownloadError, Expected, Seen, verify_file};
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::model::{BucketName, ObjectKey};
 use serde::Serialize;
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             let (path, wanted, cancel) = (file.clone(), expected, context.signals.cancel());
             let reading = tokio::task::spawn_blocking(move || verify_file(&path, &wanted, &cancel));
             let seen = context
-                .until_signalled(async { join(reading.await) })
+                .until_signalled(async { read(file, join(reading.await)) })
                 .await?;
             item.take(seen);
         }
@@ -92,11 +92,21 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     })
 }
 
-fn join<T, E: Into<Error>>(done: Result<Result<T, E>, tokio::task::JoinError>) -> Result<T, Error> {
-    match done {
-        Ok(result) => result.map_err(Into::into),
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
+fn join<T>(done: Result<T, tokio::task::JoinError>) -> T {
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// What was seen of `file`, or why it could not be read, in words that fit.
+fn read(file: &Path, seen: Result<Seen, DownloadError>) -> Result<Seen, Error> {
+    seen.map_err(|error| match error {
+        DownloadError::Disk { .. } => {
+            let message = format!("`{}` cannot be verified", file.display());
+            Error::new(ErrorKind::LocalDisk, message)
+                .with_hint("look whether the file is there and may be read")
+                .with_source(error)
+        }
+        other => other.into(),
+    })
 }
 
 impl Args {
@@ -288,6 +298,13 @@ impl Item {
             for line in disk.summary() {
                 context.printer.data(&line);
             }
+            // A line that cannot work is worse than none.
+            if !disk.boots() {
+                return;
+            }
+            context
+                .printer
+                .note("a machine writes to its disk; start a copy to keep what the record proves:");
             let name = path
                 .file_stem()
                 .map(|stem| stem.to_string_lossy().into_owned());
