@@ -222,6 +222,15 @@ impl Job<'_> {
                 ));
                 return self.start_anew();
             }
+            // Nobody knows whose it is.
+            Found::Nothing(None)
+                if !self.is_device && !self.options.force && self.target.holds_something()? =>
+            {
+                return Err(DownloadError::InTheWay {
+                    path: self.target.path().to_owned(),
+                    difference: "no ledger beside it says that an earlier run left it".to_owned(),
+                });
+            }
             Found::Nothing(None) | Found::LaterVersion | Found::Arrived { .. } => {
                 return self.start_anew();
             }
@@ -320,8 +329,13 @@ impl Job<'_> {
     }
 
     async fn run(&self, taken_up: TakenUp) -> Result<Downloaded, DownloadError> {
+        let goes_on = taken_up.arrived.bytes() > 0;
         let (sink, mut fetched_bytes) = self.bring(taken_up).await?;
         let mut crc = sink.ledger().arrived().whole(self.size_bytes());
+        if goes_on {
+            // What the ledger says of an earlier run's parts may not be what is on the disk any more.
+            crc = Some(self.read_back().await?);
+        }
         let expected = expected_checksum(&self.source.object);
         if let (Some(seen), Some(expected)) = (crc, expected)
             && seen != expected
@@ -352,6 +366,16 @@ impl Job<'_> {
             sha256,
             fetched_bytes,
         })
+    }
+
+    /// The checksum of the whole file, as it is read from the disk.
+    async fn read_back(&self) -> Result<Crc64, DownloadError> {
+        let size_bytes = self.size_bytes();
+        reading::tell(self.events(), size_bytes, || {
+            let name = self.path.display();
+            format!("reading `{name}` back, as an earlier run fetched a part of it")
+        });
+        Ok(self.digest(0..size_bytes, Wanted::Crc64).await?.crc64)
     }
 
     /// Fetches what has not arrived over what stands there, and keeps a ledger of it; answers with how

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::landing::read_small;
 use super::target::sync_folder;
 use crate::cloud::cos::ObjectMeta;
 use crate::crc64::Crc64;
@@ -164,7 +165,7 @@ pub(super) enum Found {
 
 /// Reads the ledger at `path` for `object`.
 pub(super) fn read(path: &Path, object: &ObjectMeta) -> io::Result<Found> {
-    let text = match std::fs::read(path) {
+    let text = match read_small(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing(None)),
         Err(error) => return Err(error),
@@ -189,7 +190,9 @@ fn parse(text: &[u8], object: &ObjectMeta) -> Found {
     let Ok(head) = serde_json::from_slice::<Head>(first) else {
         return Found::Nothing(Some("it is torn"));
     };
-    if head.size_bytes != object.size_bytes
+    // An object without an ETag cannot be told from another one.
+    if object.etag.is_empty()
+        || head.size_bytes != object.size_bytes
         || head.etag != object.etag
         || head.version_id != object.version_id
     {
@@ -347,7 +350,9 @@ fn write(
         text.push(b'\n');
     }
     let new = new_name(path);
-    let mut file = File::create(&new)?;
+    // Made anew: a link of this name must lead nothing else to be written over.
+    drop(std::fs::remove_file(&new));
+    let mut file = File::create_new(&new)?;
     let written = file
         .write_all(&text)
         .and_then(|()| file.sync_all())

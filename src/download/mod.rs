@@ -27,7 +27,7 @@ use std::sync::{Arc, Once};
 use tokio_util::sync::CancellationToken;
 
 pub use error::DownloadError;
-pub use landing::{FolderLook, advice, look_at_folder, make_folder};
+pub use landing::{FolderLook, advice, look_at_folder, make_folder, read_small};
 pub use names::{InvalidNames, local_names};
 pub use verify::{Expected, Seen, verify_file};
 

@@ -84,12 +84,24 @@ impl Target {
     /// Opens the partial file at `path`, keeping what is in it, and locks out other processes.
     pub(super) fn open_partial(path: &Path) -> Result<Self, DownloadError> {
         let failed = || DownloadError::disk("write", path);
-        let open = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(path);
+        // A link, or a second name of another file, would have that one written over.
+        match std::fs::symlink_metadata(path) {
+            Ok(metadata) if !is_nobody_elses(&metadata) => {
+                return Err(DownloadError::InTheWay {
+                    path: path.to_owned(),
+                    difference: "it is a link, or no file, or has a second name".to_owned(),
+                });
+            }
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::custom_flags(
+            &mut options,
+            rustix::fs::OFlags::NOFOLLOW.bits().cast_signed(),
+        );
+        let open = options.open(path);
         let target = Self {
             file: open.map_err(failed())?,
             path: path.to_owned(),
@@ -157,6 +169,12 @@ impl Target {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it holds anything but a hole.
+    pub(super) fn holds_something(&self) -> Result<bool, DownloadError> {
+        let is_empty = self.size_bytes()? == 0 || allocated_bytes(&self.file) == Some(0);
+        Ok(!is_empty)
     }
 
     pub(super) fn size_bytes(&self) -> Result<u64, DownloadError> {
@@ -312,6 +330,18 @@ fn is_zero(bytes: &[u8]) -> bool {
 
 /// What the names of the partial file, its ledger, and a newer one of that end in.
 pub(super) const SUFFIXES: [&str; 3] = [".cvm-part", ".cvm-part.json", ".cvm-part.json.new"];
+
+/// Whether it is a file that no other name leads to.
+#[cfg(unix)]
+fn is_nobody_elses(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    metadata.is_file() && metadata.nlink() == 1
+}
+
+#[cfg(not(unix))]
+fn is_nobody_elses(metadata: &std::fs::Metadata) -> bool {
+    metadata.is_file()
+}
 
 /// The names of the partial file and its ledger, which never end like the finished file.
 pub(super) fn partial_names(path: &Path) -> (PathBuf, PathBuf) {

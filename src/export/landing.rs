@@ -16,7 +16,7 @@ use super::record::Record;
 use super::request::{CLAIM_SUFFIX, claim_key};
 use super::{Exporter, OutcomeFile};
 use crate::download::{
-    DownloadError, DownloadOptions, Downloaded, Downloader, local_names, make_folder,
+    DownloadError, DownloadOptions, Downloaded, Downloader, local_names, make_folder, read_small,
 };
 use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
@@ -146,12 +146,19 @@ pub(crate) fn companion_names(prefix: Option<&Prefix>, image_id: &ImageId) -> Op
 
 /// Refuses to go on where the record of another export would be replaced.
 fn keep_others(record: &Record, landing: &Landing) -> Result<(), Error> {
-    let Some([name, _]) = companion_names(record.prefix.as_ref(), &record.image_id) else {
+    let Some(names) = companion_names(record.prefix.as_ref(), &record.image_id) else {
         return Ok(());
     };
-    let path = landing.folder.join(name);
-    let difference = match std::fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+    let [mut path, list] = names.map(|name| landing.folder.join(name));
+    let difference = match read_small(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A list without its record is not ours.
+            if list.symlink_metadata().is_err() {
+                return Ok(());
+            }
+            path = list;
+            "no record beside it says that it is of this export".to_owned()
+        }
         Err(error) => return Err(DownloadError::disk("read", &path)(error).into()),
         Ok(text) => match Record::from_json(&text) {
             Ok(other)

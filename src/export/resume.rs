@@ -44,7 +44,9 @@ impl Exporter {
             let mut claim = Claim::new(options.keep_claim);
             claim.update(&self.cloud, &self.events, &record).await;
             let is_own_twin = waited_since.is_some_and(|begun| record.ended_after(begun));
-            if options.if_exists == IfExists::Overwrite && !is_own_twin {
+            // A download that is owed is this very command's, which was interrupted.
+            let is_owed = record.owes_download && options.landing.is_some();
+            if options.if_exists == IfExists::Overwrite && !is_own_twin && !is_owed {
                 return Ok(None);
             }
         }
@@ -62,7 +64,7 @@ impl Exporter {
         let is_owed = record.state == RecordState::Complete
             && record.owes_download
             && options.landing.is_some();
-        if !is_owed || options.resubmit || options.if_exists == IfExists::Overwrite {
+        if !is_owed || options.resubmit {
             return Ok(None);
         }
         covers(record, request.scope, &self.events)?;

@@ -441,3 +441,115 @@ fn one_object_that_fails_hides_none_of_the_others() {
     assert_eq!(items[2]["local_path"], "here/last.raw");
     assert_eq!(names(&env), ["first.raw", "last.raw"]);
 }
+
+#[test]
+fn a_download_that_is_owed_is_not_exported_over() {
+    let env = world();
+    let line = format!("{LINE} --if-exists overwrite");
+    let running = env.start(
+        &format!("{line} --limit-rate 1MiB")
+            .split_whitespace()
+            .collect::<Vec<_>>(),
+    );
+    env.wait_for_calls("GetObject", 12);
+    running.signal("KILL");
+    drop(running.wait());
+    let run = env.line(&format!("{line} --output json")).ends_with(0);
+    arrived(&env, &run);
+    env.assert_submits(1);
+    // Once it has arrived, the same words ask for a new export.
+    env.line(&format!("{line} --force")).ends_with(0);
+    env.assert_submits(2);
+}
+
+#[test]
+fn a_list_of_checksums_that_is_not_ours_is_left_alone() {
+    let env = world();
+    let run = env
+        .line("image --id img-small --bucket exports --prefix p --output json")
+        .ends_with(0);
+    let id = run.json()["export_id"].as_str().expect("an id").to_owned();
+    fs::create_dir_all(folder(&env)).expect("a folder");
+    let path = folder(&env).join("p_img-small.sha256");
+    fs::write(&path, "mine").expect("a file");
+    env.line(&format!("download {id} --to here --sha256"))
+        .ends_with(9)
+        .says("p_img-small.sha256");
+    assert_eq!(fs::read(&path).expect("the file"), b"mine");
+}
+
+/// A download that was killed midway: the environment and the partial file.
+fn killed() -> (TestEnv, PathBuf) {
+    let env = world();
+    let running = env.start(
+        &"image --id img-small --bucket exports --prefix p --poll-interval 100ms --part-size 64KiB --download here --limit-rate 1MiB"
+            .split(' ')
+            .collect::<Vec<_>>(),
+    );
+    env.wait_for_calls("GetObject", 20);
+    running.signal("KILL");
+    drop(running.wait());
+    let name = names(&env)
+        .into_iter()
+        .find(|name| name.ends_with(".cvm-part"))
+        .expect("a partial file");
+    let path = folder(&env).join(name);
+    (env, path)
+}
+
+#[test]
+fn damage_anywhere_in_what_an_earlier_run_left_is_found_and_mended() {
+    let (env, part) = killed();
+    // Behind everything that is looked at before the download goes on.
+    let ledger = part.with_extension("cvm-part.json");
+    let text = fs::read_to_string(&ledger).expect("the ledger");
+    let mut head: Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
+    let bytes = object(
+        &env,
+        part.file_stem()
+            .and_then(|name| name.to_str())
+            .expect("a name"),
+    );
+    let crc = |range: std::ops::Range<usize>| cvm_export::crc64::Crc64::of(&bytes[range]).0;
+    head["synced"] = serde_json::json!([[0, 131_072, crc(0..131_072)]]);
+    head["recent"] = serde_json::json!([[65_536, 131_072, crc(65_536..131_072)]]);
+    fs::write(&ledger, format!("{head}\n")).expect("a ledger");
+    let mut damaged = bytes[..131_072].to_vec();
+    damaged[1000] ^= 1;
+    damaged.resize(bytes.len(), 0);
+    fs::write(&part, damaged).expect("a partial file");
+    let run = env
+        .line(&format!("{LINE} --output json"))
+        .ends_with(0)
+        .says("every part is fetched once more");
+    arrived(&env, &run);
+}
+
+#[test]
+#[cfg(unix)]
+fn links_in_the_place_of_partial_files_lead_nowhere() {
+    let (env, part) = killed();
+    let precious = env.home.path().join("precious");
+    fs::write(&precious, "mine").expect("a file");
+    fs::remove_file(&part).expect("removed");
+    std::os::unix::fs::symlink(&precious, &part).expect("a link");
+    env.line(LINE).ends_with(9).says("it is a link");
+    fs::remove_file(&part).expect("removed");
+    fs::hard_link(&precious, &part).expect("a link");
+    env.line(LINE).ends_with(9).says("a second name");
+    fs::remove_file(&part).expect("removed");
+    let mut new = part.clone().into_os_string();
+    new.push(".json.new");
+    std::os::unix::fs::symlink(&precious, &new).expect("a link");
+    env.line(LINE).ends_with(0);
+    assert_eq!(fs::read(&precious).expect("the file"), b"mine");
+    // A file that only looks like a partial one.
+    let other = folder(&env).join("other.raw.cvm-part");
+    fs::write(&other, "mine").expect("a file");
+    env.cloud
+        .change(|world| world.put_object("exports-1250000000", "other.raw", b"theirs".to_vec()));
+    env.line("download cos://exports/other.raw --to here")
+        .ends_with(9)
+        .says("no ledger beside it");
+    assert_eq!(fs::read(&other).expect("the file"), b"mine");
+}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cvm_export::crc64::Crc64;
-use cvm_export::download::{DownloadError, Expected, Seen, verify_file};
+use cvm_export::download::{DownloadError, Expected, Seen, read_small, verify_file};
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::model::{BucketName, ObjectKey};
 use serde::Serialize;
@@ -196,7 +196,7 @@ fn name_of(file: &Path) -> Result<&str, Error> {
 /// lies in the bucket beside them.
 fn read_record(path: &Path) -> Result<Vec<(String, Expected)>, Error> {
     let shown = path.display();
-    let text = std::fs::read(path).map_err(|error| {
+    let text = read_small(path).map_err(|error| {
         Error::new(
             ErrorKind::LocalDisk,
             format!("the record `{shown}` cannot be read"),
@@ -227,10 +227,16 @@ fn read_record(path: &Path) -> Result<Vec<(String, Expected)>, Error> {
         let crc64 = object["crc64"]
             .as_str()
             .and_then(|crc64| crc64.parse().ok());
+        let is_sha256 =
+            |text: &&str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let sha256 = match &object["sha256"] {
+            serde_json::Value::String(text) => Some(Some(text.as_str()).filter(is_sha256)?),
+            _ => None,
+        };
         let expected = Expected {
             size_bytes: object["size_bytes"].as_u64(),
             crc64: crc64.map(Crc64),
-            sha256: object["sha256"].as_str().map(str::to_owned),
+            sha256: sha256.map(str::to_owned),
         };
         Some((key.file_name().to_owned(), expected))
     };
