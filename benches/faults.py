@@ -14,7 +14,7 @@ multipart uploads have them, and plays one fault at a time:
     short     every body is half as long as asked for, and Content-Length agrees
     flip      one byte of the first body is changed, once; whoever fetches it again gets it right
     norange   Range is ignored: 200 and the whole object
-    e503      every third GET is answered 503
+    e503      the first GET and every third after it are answered 503
     shift     every range comes from 1 MiB beside, and Content-Range says so
     kill      the tool is killed (-9) when half of --kill-size has been sent at --kill-speed, and called again
 
@@ -66,6 +66,13 @@ def crc64(data):
     return crc ^ ALL_ONES
 
 
+def make_object(mebibytes):
+    """Random bytes, the same in every run, and their checksum."""
+    source = random.Random(mebibytes)
+    content = b"".join(source.randbytes(MIB) for _ in range(mebibytes))
+    return content, crc64(content)
+
+
 class Served:
     """An object, the fault that its answers have, and what has been sent of it."""
 
@@ -74,7 +81,7 @@ class Served:
         self.bytes_per_second = bytes_per_second
         self.lock = threading.Lock()
         self.gets = self.sent_bytes = 0
-        self.is_played = False
+        self.is_met = False
         self.paid = time.monotonic()
         self.half = threading.Event()
 
@@ -83,11 +90,12 @@ class Served:
             self.gets += 1
             return self.gets
 
-    def once(self):
-        """Whether this is the first call."""
+    def plays(self, fault, once=False):
+        """Whether the fault is this one, and notes that it was met; what happens once is told once."""
         with self.lock:
-            is_first, self.is_played = not self.is_played, True
-            return is_first
+            does = self.fault == fault and not (once and self.is_met)
+            self.is_met |= does
+            return does
 
     def count(self, length):
         """Counts bytes that were sent, and waits until they are paid for where there is a speed."""
@@ -135,30 +143,29 @@ class Answer(http.server.BaseHTTPRequestHandler):
         served = self.server.served
         if not self.is_found():
             return
-        number, fault = served.number(), served.fault
-        if fault == "e503" and number % 3 == 0:
+        if served.number() % 3 == 1 and served.plays("e503"):
             self.refuse(503, "ServiceUnavailable")
             return
         size = len(served.content)
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if asked is None or fault == "norange":
+        if asked is None or served.plays("norange"):
             status, start, end = 200, 0, size
         else:
             status, start, end = 206, int(asked[1]), min(int(asked[2] or size) + 1, size)
         if start >= end:
             self.refuse(416, "InvalidRange")
             return
-        if fault == "shift" and end - start <= size - MIB:
+        if end - start <= size - MIB and served.plays("shift"):
             by = MIB if end + MIB <= size else -min(MIB, start)
             start, end = start + by, end + by
         body = served.content[start:end]
         half = (len(body) + 1) // 2
-        is_cut = fault == "cutall" or fault == "cut1" and served.once()
-        if fault == "flip" and served.once():
+        if served.plays("flip", once=True):
             body = bytes([body[0] ^ 1]) + body[1:]
-        if fault == "short":
+        if served.plays("short"):
             body = body[:half]
         self.begin(status, len(body), served, f"bytes {start}-{end - 1}/{size}" if status == 206 else None)
+        is_cut = served.plays("cutall") or served.plays("cut1", once=True)
         body = memoryview(body)[: half if is_cut else None]
         for at in range(0, len(body), PIECE_BYTES):
             piece = body[at : at + PIECE_BYTES]
@@ -204,7 +211,7 @@ def find_tools(options, home, url):
         resumed = CURL_RESUMED.split()[1:]
         tools[CURL_RESUMED] = curl._replace(arguments=lambda key, to: [*resumed, *plain(key, to)])
     if aria2 := tools.pop(download.ARIA2, None):
-        saving = ["-c", "--auto-save-interval=1"]
+        saving = ["-c", "--auto-save-interval=1", "--retry-wait=1"]
         tools[ARIA2_RESUMED] = aria2._replace(arguments=lambda key, to: [*saving, *aria2.arguments(key, to)])
     return tools
 
@@ -229,9 +236,12 @@ def run(tool, output, limit, errors):
 def outcome(code, limit, served, output):
     standing = left(output, served.content)
     if code == 0:
+        if standing != "right file":
+            return "**wrong, exit 0**"
+        if served.fault != "ok" and not served.is_met:
+            return "not met"
         times = served.sent_bytes / len(served.content)
-        right = "right" if times < 1.05 else f"right ({times:.1f}× bytes)"
-        return right if standing == "right file" else "**wrong, exit 0**"
+        return "right" if times < 1.05 else f"right ({times:.1f}× bytes)"
     end = f"> {limit:.0f} s" if code is None else f"fails (exit {code})"
     return end if standing == "nothing" else f"{end}, {standing} left"
 
@@ -245,7 +255,8 @@ def kill_and_resume(tool, output, limit, served, errors):
     standing = left(output, served.content)
     code = run(tool, output, limit, errors)
     again = served.sent_bytes / len(served.content) - 1
-    return [f"{again:.2f}", standing, outcome(code, limit, served, output)]
+    end = left(output, served.content) if code == 0 else outcome(code, limit, served, output)
+    return [f"{again:.2f}", standing, end]
 
 
 def parse_options():
@@ -263,12 +274,12 @@ def parse_options():
     options.faults = options.faults.split(",")
     if unknown := set(options.faults) - {*FAULTS, "kill"}:
         parser.error(f"unknown faults: {', '.join(sorted(unknown))}")
+    download.require(options.binary)
     return options
 
 
 def print_outcomes(options, origin, tools, scratch, errors):
-    content = random.Random(1).randbytes(options.size * MIB)
-    checksum = crc64(content)
+    content, checksum = make_object(options.size)
     columns = [name for name in COLUMNS if name in tools]
     print_row("fault", *columns)
     print_row(*["---"] * (len(columns) + 1))
@@ -286,10 +297,9 @@ def print_outcomes(options, origin, tools, scratch, errors):
 
 
 def print_kills(options, origin, tools, scratch, errors):
-    content = random.Random(2).randbytes(options.kill_size * MIB)
-    checksum = crc64(content)
+    content, checksum = make_object(options.kill_size)
     print()
-    print_row("tool", "fetched again ÷ object", "left under the final name by the kill", "second run")
+    print_row("tool", "fetched again ÷ object", "under the final name after the kill", "after the second run")
     print_row(*["---"] * 4)
     for name in [OURS, CURL, *COLUMNS[1:]]:
         if name in tools:
