@@ -8,7 +8,7 @@ use serde::Serialize;
 pub struct Call {
     /// When it had been received, by this machine's clock.
     pub time: DateTime<Utc>,
-    /// `cvm`, `cam`, `cbs`, `sts`, `region`, `cos`, or `unknown`.
+    /// `cvm`, `cam`, `cbs`, `sts`, `region`, `cos`, `metadata`, or `unknown`.
     pub service: String,
     /// The API action as named in `X-TC-Action`, or the COS operation.
     pub operation: String,
@@ -18,6 +18,8 @@ pub struct Call {
     pub method: String,
     /// Path and query as received.
     pub target: String,
+    /// The SecretId that the request names as its signer, whether that is true or not.
+    pub secret_id: Option<String>,
     /// The HTTP status of the answer; 0 when none was sent.
     pub status: u16,
     /// The error code of the API or of COS, where the answer is an error.

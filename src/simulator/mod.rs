@@ -37,7 +37,9 @@ mod disk;
 mod effects;
 mod export;
 mod fault;
+mod keys;
 mod log;
+mod metadata;
 mod samples;
 mod server;
 mod socket;
@@ -61,6 +63,7 @@ use crate::model::{BucketName, ImageId, Region};
 
 pub use disk::Disk;
 pub use fault::{Effect, Fault, InvalidFaults};
+pub use keys::{Keys, WebIdentity};
 pub use log::Call;
 pub use storage::{Bucket, Object};
 pub use world::{

@@ -32,7 +32,7 @@ use super::log::Call;
 use super::socket::{Signals, Socket};
 use super::wire::{Answer, Content, Received, http_date};
 use super::world::World;
-use super::{admin, effects};
+use super::{admin, effects, metadata, verify};
 
 /// The largest body that is taken in. The API allows 10 MB; parts of uploads are larger.
 const BODY_LIMIT_BYTES: usize = 256 << 20;
@@ -197,6 +197,7 @@ fn text_of(bytes: &[u8]) -> String {
 enum Route {
     Api(ApiHost),
     Cos(Target),
+    Metadata,
     Unknown,
 }
 
@@ -205,6 +206,9 @@ impl Route {
         let host = request.host_name();
         if let Some(target) = Target::parse(&host, &request.path) {
             return Self::Cos(target);
+        }
+        if host == metadata::HOST {
+            return Self::Metadata;
         }
         match ApiHost::parse(&host) {
             Some(host) if api::SERVICES.contains(&host.service.as_str()) => Self::Api(host),
@@ -216,6 +220,7 @@ impl Route {
         match self {
             Self::Api(host) => &host.service,
             Self::Cos(_) => "cos",
+            Self::Metadata => "metadata",
             Self::Unknown => "unknown",
         }
     }
@@ -224,6 +229,7 @@ impl Route {
         match self {
             Self::Api(_) => api::operation(request),
             Self::Cos(target) => cos::operation(request, target),
+            Self::Metadata => metadata::operation(request),
             Self::Unknown => "Unknown".to_owned(),
         }
     }
@@ -245,6 +251,7 @@ async fn process(
         host: request.host.clone(),
         method: request.method.clone(),
         target: request.target(),
+        secret_id: verify::signer(&request),
         status: 0,
         code: None,
         request_id: String::new(),
@@ -336,6 +343,7 @@ impl Shared {
                     api::answer(&mut world, &mut rates, host, request, now, is_expired)
                 }
                 Route::Cos(target) => cos::answer(&mut world, target, request, now, quirks),
+                Route::Metadata => metadata::answer(&mut world, request, now),
                 Route::Unknown => Answer::new(404, "text/plain", "No such host here.\n"),
             }
         };

@@ -79,6 +79,17 @@ fn refuse(status: u16, code: &'static str, message: impl Into<String>) -> Refusa
     }
 }
 
+/// The SecretId that a request names as its signer; empty ones count as none.
+pub(super) fn signer(request: &Received) -> Option<String> {
+    let header = request.header("authorization").unwrap_or_default();
+    let of_api = ApiClaim::parse(header).map(|claim| claim.secret_id.to_owned());
+    let of_cos = || {
+        let parameters = query_pairs(&request.query)?;
+        Some(CosClaim::find(request, &parameters)?.secret_id)
+    };
+    of_api.or_else(of_cos).filter(|id| !id.is_empty())
+}
+
 /// Checks a request to the API of `service`.
 pub(super) fn api(gate: &Gate<'_>, request: &Received, service: &str) -> Result<(), Refusal> {
     let header = |name: &str| request.header(name).unwrap_or_default();

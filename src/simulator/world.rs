@@ -17,6 +17,7 @@ use crate::model::{ImageId, Region, SnapshotId, TaskId};
 use super::Naming;
 use super::disk::Disk;
 use super::export::DiskExport;
+use super::keys::Keys;
 use super::storage::{Bucket, Object};
 
 /// Bytes in the unit in which the cloud counts disks.
@@ -338,6 +339,8 @@ pub struct World {
     pub storage_class: String,
     /// Whether the documented rate limits of the API are kept.
     pub rate_limits_kept: bool,
+    /// How temporary keys are handed out.
+    pub keys: Keys,
     /// Every pair of keys that is good; the first is the caller's own.
     pub(super) accepted: Vec<Credentials>,
     /// The exports that were ever started, in order.
@@ -372,6 +375,7 @@ impl World {
             crc_missing: false,
             storage_class: "STANDARD".to_owned(),
             rate_limits_kept: true,
+            keys: Keys::default(),
             accepted: Vec::new(),
             exports: Vec::new(),
             // The number in the documentation's example.

@@ -1,14 +1,23 @@
 //! STS 2018-08-13 and region 2022-06-27: who is calling, and where there is a cloud.
 
-use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::auth::{Credentials, Secret};
+use crate::auth::Secret;
 
-use super::super::wire::{iso_date, random_hex};
+use super::super::keys::{WebIdentity, end_of};
+use super::super::wire::{Received, iso_date};
 use super::super::world::World;
 use super::parameters::{Field, Kind, Parameters};
-use super::{Action, ApiError, REGIONS, Scene};
+use super::{Action, ApiError, ApiHost, REGIONS, Scene};
+
+const WITH_WEB_IDENTITY: &str = "AssumeRoleWithWebIdentity";
+
+/// Whether a call proves itself by a token in its body, in place of a signature.
+pub(super) fn is_unsigned(host: &ApiHost, request: &Received) -> bool {
+    host.service == "sts"
+        && super::operation(request) == WITH_WEB_IDENTITY
+        && request.header("authorization") == Some("SKIP")
+}
 
 pub(super) const ACTIONS: &[Action] = &[
     Action {
@@ -38,6 +47,21 @@ pub(super) const ACTIONS: &[Action] = &[
             Field::optional("TokenCode", Kind::Text),
         ],
         run: assume_role,
+    },
+    Action {
+        service: "sts",
+        name: WITH_WEB_IDENTITY,
+        version: "2018-08-13",
+        needs_region: true,
+        rate: 0,
+        fields: &[
+            Field::required("ProviderId", Kind::Text),
+            Field::required("WebIdentityToken", Kind::Text),
+            Field::required("RoleArn", Kind::Text),
+            Field::required("RoleSessionName", Kind::Text),
+            Field::optional("DurationSeconds", Kind::Unsigned),
+        ],
+        run: assume_role_with_web_identity,
     },
     Action {
         service: "region",
@@ -75,19 +99,65 @@ fn assume_role(
     scene: &Scene<'_>,
     parameters: &Parameters,
 ) -> Result<Value, ApiError> {
-    let arn = parameters.text("RoleArn").unwrap_or_default();
-    let start = format!("qcs::cam::uin/{}:roleName/", world.uin);
-    let role = arn.strip_prefix(&start);
-    if !world
-        .roles
+    existing_role(world, parameters)?;
+    keys_of_a_role(world, scene, parameters)
+}
+
+/// As [`assume_role`], for a token that the world knows.
+fn assume_role_with_web_identity(
+    world: &mut World,
+    scene: &Scene<'_>,
+    parameters: &Parameters,
+) -> Result<Value, ApiError> {
+    let role = existing_role(world, parameters)?;
+    let text = |name| parameters.text(name).unwrap_or_default();
+    let is_of_provider = |known: &&WebIdentity| known.provider_id == text("ProviderId");
+    let mut of_provider = world
+        .keys
+        .web_identities
         .iter()
-        .any(|known| Some(known.name.as_str()) == role)
-    {
+        .filter(is_of_provider)
+        .peekable();
+    if of_provider.peek().is_none() {
         return Err(ApiError::new(
-            "ResourceNotFound.RoleNotFound",
-            format!("The role `{arn}` does not exist."),
+            "InvalidParameter.OIDCProviderNotFound",
+            "The identity provider does not exist.",
         ));
     }
+    let is_taken = |known: &WebIdentity| {
+        known.token.expose() == text("WebIdentityToken") && known.role == role
+    };
+    if !of_provider.any(is_taken) {
+        return Err(ApiError::new(
+            "InvalidParameter.WebIdentityTokenError",
+            "The web identity token is wrong, has expired, or is not meant for this role.",
+        ));
+    }
+    keys_of_a_role(world, scene, parameters)
+}
+
+/// The name of the role that `RoleArn` names.
+fn existing_role(world: &World, parameters: &Parameters) -> Result<String, ApiError> {
+    let arn = parameters.text("RoleArn").unwrap_or_default();
+    let start = format!("qcs::cam::uin/{}:roleName/", world.uin);
+    let named = arn.strip_prefix(&start);
+    let role = world
+        .roles
+        .iter()
+        .find(|known| Some(known.name.as_str()) == named);
+    role.map(|role| role.name.clone()).ok_or_else(|| {
+        ApiError::new(
+            "ResourceNotFound.RoleNotFound",
+            format!("The role `{arn}` does not exist."),
+        )
+    })
+}
+
+fn keys_of_a_role(
+    world: &mut World,
+    scene: &Scene<'_>,
+    parameters: &Parameters,
+) -> Result<Value, ApiError> {
     let seconds = parameters.unsigned("DurationSeconds").unwrap_or(7200);
     if !(1..=43_200).contains(&seconds) {
         return Err(ApiError::new(
@@ -95,21 +165,13 @@ fn assume_role(
             "`DurationSeconds` is at most 43200.",
         ));
     }
-    let life = TimeDelta::try_seconds(i64::try_from(seconds).unwrap_or(0)).unwrap_or_default();
-    let ends = scene.now.checked_add_signed(life).unwrap_or(scene.now);
-    let secret_id = format!("AKIDsimulated{}", random_hex(40));
-    let (secret_key, token) = (random_hex(32), random_hex(96));
-    world.accept(Credentials {
-        secret_id: secret_id.clone(),
-        secret_key: Secret::new(secret_key.clone()),
-        token: Some(Secret::new(token.clone())),
-        expires_at: Some(ends),
-    });
+    let keys = world.hand_out(scene.now, seconds);
+    let ends = end_of(&keys);
     Ok(json!({
         "Credentials": {
-            "Token": token,
-            "TmpSecretId": secret_id,
-            "TmpSecretKey": secret_key,
+            "Token": keys.token.as_ref().map(Secret::expose),
+            "TmpSecretId": keys.secret_id,
+            "TmpSecretKey": keys.secret_key.expose(),
         },
         "ExpiredTime": ends.timestamp(),
         "Expiration": iso_date(ends).replace(".000Z", "Z"),
