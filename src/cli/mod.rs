@@ -203,7 +203,9 @@ impl Context<'_> {
         let (events, receiver) = Events::channel();
         let style = self.global.progress_style(self.environment);
         let drawing = progress::draw(receiver, self.printer.clone(), style, self.partials.clone());
-        let result = match self.open(names, journal_use, events).await {
+        // To open a session may ask the network for the keys of a role.
+        let opening = self.until_signalled(self.open(names, journal_use, events));
+        let result = match opening.await {
             Ok(session) => work(session).await,
             Err(error) => Err(error),
         };

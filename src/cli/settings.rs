@@ -59,6 +59,18 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "TOKEN", value_parser = secret)]
     pub(crate) token: Option<Secret>,
 
+    /// Take this role on with whatever credentials are found [env: TENCENTCLOUD_ROLE_ARN]
+    #[arg(long, global = true, value_name = "ARN", alias = "roleArn")]
+    pub(crate) role_arn: Option<String>,
+
+    /// What the audit trail calls the session of the role [default: cvm-export]
+    #[arg(long, global = true, value_name = "NAME", alias = "roleSessionName")]
+    pub(crate) role_session_name: Option<String>,
+
+    /// Use the role that is bound to this CVM
+    #[arg(long, global = true)]
+    pub(crate) use_cvm_role: bool,
+
     /// Send every request to this address (tests and rehearsals) [env: CVM_EXPORT_ENDPOINT_URL]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) endpoint_url: Option<String>,
@@ -202,9 +214,14 @@ impl Session {
                 secret_key: global.secret_key.clone(),
                 token: global.token.clone(),
                 profile: global.profile.clone(),
+                use_cvm_role: global.use_cvm_role,
+                role_arn: global.role_arn.clone(),
+                role_session_name: global.role_session_name.clone(),
             },
+            cloud_settings(endpoints.clone(), global),
         );
-        let resolved = chain.resolve(cvm_export::clock::now())?;
+        let now = cvm_export::clock::now();
+        let resolved = chain.resolve(now).await?;
         printer.detail(&format!("credentials: {}", resolved.origin));
         for passed_over in &resolved.passed_over {
             printer.detail(&format!("  passed over: {passed_over}"));
@@ -212,7 +229,7 @@ impl Session {
         for warning in &resolved.warnings {
             printer.warning(warning);
         }
-        let in_use = CredentialsInUse::renewed_by(chain, resolved.credentials);
+        let in_use = CredentialsInUse::renewed_by(chain, resolved, now);
         let cloud = open_cloud(endpoints, global, in_use, events.clone())?;
         let journal = open_journal(environment, printer, journal_use)?;
         let region = region_setting(global, environment, printer)?;
@@ -270,12 +287,15 @@ fn open_cloud(
     credentials: impl Into<CredentialsInUse>,
     events: Events,
 ) -> Result<Cloud, Error> {
-    let settings = CloudSettings {
+    Cloud::open(cloud_settings(endpoints, global), credentials, events)
+}
+
+fn cloud_settings(endpoints: Endpoints, global: &GlobalArgs) -> CloudSettings {
+    CloudSettings {
         answer_timeout: global.request_timeout,
         stall_timeout: global.stall_timeout,
         ..CloudSettings::new(endpoints)
-    };
-    Cloud::open(settings, credentials, events)
+    }
 }
 
 fn endpoints(

@@ -16,6 +16,7 @@
 //! credentials, and this machine's clock corrected by the `Date` of the last answer, or that of the
 //! refusal itself.
 
+mod echo;
 mod error;
 
 use std::future::Future;
@@ -27,7 +28,7 @@ use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::auth::Credentials;
+use crate::auth::{Credentials, Secret};
 use crate::clock::{self, Stopwatch};
 use crate::cloud::{CloudSettings, CredentialsInUse};
 use crate::error::{Error, ErrorKind};
@@ -122,7 +123,13 @@ pub(crate) enum Connection {
     Fresh,
     /// One for large bodies, which may take hours and may not pause for long.
     Data,
+    /// A new one, plain and past every proxy, to the metadata host of a CVM: it is one hop away, or not
+    /// there at all.
+    Metadata,
 }
+
+/// What the metadata host may take for an answer.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What one attempt is signed with.
 #[derive(Clone, Debug)]
@@ -199,6 +206,8 @@ pub(crate) struct Answering {
     /// How long the body may pause while it is waited for. The timeout of the HTTP library would count
     /// the time that the reader takes as well, for a slow disk or a rate that was asked for.
     stall_timeout: Option<Duration>,
+    /// What was sent and must not be shown, should the answer repeat it.
+    hidden: Vec<Secret>,
 }
 
 impl Answering {
@@ -236,11 +245,13 @@ impl Answering {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Response {
+        let mut response = Response {
             status: self.answer.status(),
             headers: std::mem::take(self.answer.headers_mut()),
             body: body.freeze(),
-        })
+        };
+        echo::hide(&mut response, &self.hidden);
+        Ok(response)
     }
 }
 
@@ -286,6 +297,8 @@ pub(crate) struct HttpClient {
     pooled: reqwest::Client,
     data: Arc<OnceLock<reqwest::Client>>,
     clock_offset_milliseconds: Arc<AtomicI64>,
+    /// Secrets that stand in bodies.
+    hidden: Arc<[Secret]>,
     events: Events,
 }
 
@@ -309,6 +322,7 @@ impl HttpClient {
             pooled,
             data: Arc::default(),
             clock_offset_milliseconds: Arc::new(AtomicI64::new(0)),
+            hidden: Arc::from([]),
             events,
         })
     }
@@ -319,17 +333,30 @@ impl HttpClient {
 
     /// What an attempt is signed with: the present credentials, and the time now or that of the refusal
     /// before it.
-    pub(crate) fn signing(&self, refusing_clock: Option<DateTime<Utc>>) -> Signing {
-        let now = self.now();
+    pub(crate) async fn signing(&self, refusing_clock: Option<DateTime<Utc>>) -> Signing {
+        let credentials = self.credentials.current(self.now(), &self.events).await;
         Signing {
-            time: refusing_clock.unwrap_or(now),
-            credentials: self.credentials.current(now),
+            // Newer credentials may have taken a while to come.
+            time: refusing_clock.unwrap_or_else(|| self.now()),
+            credentials,
         }
     }
 
     /// Asks for newer credentials after those of an attempt were refused; says whether there are any.
-    pub(crate) fn renew_credentials(&self, refused: &Signing) -> bool {
-        self.credentials.renew(&refused.credentials, self.now())
+    pub(crate) async fn renew_credentials(&self, refused: &Signing) -> bool {
+        let refused = &refused.credentials;
+        self.credentials
+            .renew(refused, self.now(), &self.events)
+            .await
+    }
+
+    /// The same client, which shows no `secret` that an answer repeats. Tokens in headers are hidden in
+    /// any case; this is for one in a body.
+    pub(crate) fn hiding(self, secret: Secret) -> Self {
+        Self {
+            hidden: Arc::from([secret]),
+            ..self
+        }
     }
 
     pub(crate) fn with_events(&self, events: Events) -> Self {
@@ -361,7 +388,7 @@ impl HttpClient {
         let mut has_renewed = false;
         let mut refusing_clock = None;
         for number in 1.. {
-            let signing = self.signing(refusing_clock.take());
+            let signing = self.signing(refusing_clock.take()).await;
             let error = match attempt(signing.clone()).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
@@ -373,7 +400,9 @@ impl HttpClient {
                     refusing_clock = Some(time);
                     Duration::ZERO
                 }
-                Again::WithNewCredentials if !has_renewed && self.renew_credentials(&signing) => {
+                Again::WithNewCredentials
+                    if !has_renewed && self.renew_credentials(&signing).await =>
+                {
                     has_renewed = true;
                     Duration::ZERO
                 }
@@ -432,7 +461,9 @@ impl HttpClient {
             body,
             connection,
         } = request;
-        let url = format!("{}://{host}{target}", self.settings.endpoints.scheme());
+        let scheme = scheme(&self.settings, connection);
+        let url = format!("{scheme}://{host}{target}");
+        let hidden = echo::secrets_of(&headers, &self.hidden);
         let client = self
             .client(connection)
             .map_err(|source| RequestError::NoConnection {
@@ -463,13 +494,14 @@ impl HttpClient {
             host,
             answer,
             stall_timeout,
+            hidden,
         })
     }
 
     fn client(&self, connection: Connection) -> reqwest::Result<reqwest::Client> {
         match connection {
             Connection::Reused => Ok(self.pooled.clone()),
-            Connection::Fresh => build(&self.settings, connection),
+            Connection::Fresh | Connection::Metadata => build(&self.settings, connection),
             Connection::Data => match self.data.get() {
                 Some(client) => Ok(client.clone()),
                 None => {
@@ -495,6 +527,15 @@ impl HttpClient {
     }
 }
 
+/// The metadata host of a CVM speaks plain HTTP only (product page 213/4934, "Instance Metadata").
+fn scheme(settings: &CloudSettings, connection: Connection) -> &'static str {
+    if connection == Connection::Metadata && !settings.endpoints.is_overridden() {
+        "http"
+    } else {
+        settings.endpoints.scheme()
+    }
+}
+
 /// A client that does nothing on its own: no redirects, no retries, no cookies, no compression.
 fn build(settings: &CloudSettings, connection: Connection) -> reqwest::Result<reqwest::Client> {
     // The first caller wins; a provider that is there already serves as well.
@@ -511,8 +552,13 @@ fn build(settings: &CloudSettings, connection: Connection) -> reqwest::Result<re
             .timeout(settings.answer_timeout)
             .pool_max_idle_per_host(0),
         Connection::Data => builder,
+        Connection::Metadata => builder
+            .timeout(METADATA_TIMEOUT)
+            .pool_max_idle_per_host(0)
+            .no_proxy(),
     };
     builder = match settings.endpoints.resolver() {
+        None if connection == Connection::Metadata => builder.tls_certs_only([]),
         None => builder.https_only(true),
         // A proxy could not reach an address of this machine; certificates are needed for https alone.
         Some(resolver) if settings.endpoints.scheme() == "http" => {

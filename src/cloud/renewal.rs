@@ -1,85 +1,185 @@
 //! The credentials in use, and newer ones when they end in the middle of a job of hours.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Duration, Utc};
+use tokio::sync::Mutex;
 
 use crate::auth::Credentials;
-use crate::cloud::credentials::Chain;
+use crate::cloud::credentials::{Chain, Resolved};
+use crate::error::one_line;
+use crate::event::Events;
 
-/// Temporary credentials that end sooner than this are renewed before they are used.
-const RENEWED_EARLY: chrono::Duration = chrono::Duration::minutes(5);
+/// Temporary credentials are renewed so long before they end, which SDKs do as well (Python: 300 s).
+const RENEWED_EARLY: Duration = Duration::minutes(5);
+/// Those that live for a short time are renewed at this part of their life before they end.
+const PART_OF_LIFE: i32 = 10;
+/// After a renewal that failed, the next one waits so long, or a tenth of the time that is left.
+const PAUSE: Duration = Duration::seconds(30);
 
 /// What requests are signed with: fixed, or asked for anew at the place where they were found.
 ///
 /// A file is written by whoever renews its keys (tccli, a CI system), so asking again is reading it
-/// again. Old credentials are kept for as long as nothing newer is there.
+/// again; a role is taken on anew. Old credentials are kept for as long as nothing newer is there, and
+/// no other place is asked: its keys may be another account's.
 #[derive(Debug)]
 pub struct CredentialsInUse {
-    current: RwLock<Arc<Credentials>>,
-    chain: Option<Chain>,
+    current: RwLock<Current>,
+    source: Option<Source>,
     /// Held while newer ones are looked for, so that many requests that are refused at once look once.
-    renewing: Mutex<()>,
+    renewing: Mutex<Renewing>,
+}
+
+#[derive(Clone, Debug)]
+struct Current {
+    credentials: Arc<Credentials>,
+    /// When to look for newer ones, where these end.
+    renewed_from: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug)]
+struct Source {
+    chain: Chain,
+    origin: String,
+}
+
+/// What is known of the renewals so far.
+#[derive(Debug, Default)]
+struct Renewing {
+    has_told: bool,
+    not_before: Option<DateTime<Utc>>,
+}
+
+impl Current {
+    fn new(credentials: Credentials, now: DateTime<Utc>) -> Self {
+        let renewed_from = credentials.expires_at.map(|end| {
+            let life = end.signed_duration_since(now).max(Duration::zero());
+            // `end` may be any number that stood in a file.
+            end.checked_sub_signed(RENEWED_EARLY.min(life / PART_OF_LIFE))
+                .unwrap_or(end)
+        });
+        Self {
+            credentials: Arc::new(credentials),
+            renewed_from,
+        }
+    }
+
+    fn is_due(&self, now: DateTime<Utc>) -> bool {
+        self.renewed_from.is_some_and(|from| from <= now)
+    }
+
+    fn is_over(&self, now: DateTime<Utc>) -> bool {
+        self.credentials.expires_at.is_some_and(|end| end <= now)
+    }
+
+    /// How long to leave the place alone that has just failed to renew these.
+    fn pause(&self, now: DateTime<Utc>) -> Duration {
+        let end = self.credentials.expires_at.unwrap_or(now);
+        let left = end.signed_duration_since(now).max(Duration::zero());
+        PAUSE.min(left / PART_OF_LIFE)
+    }
 }
 
 impl From<Credentials> for CredentialsInUse {
     /// Credentials that nobody renews.
     fn from(credentials: Credentials) -> Self {
         Self {
-            current: RwLock::new(Arc::new(credentials)),
-            chain: None,
+            current: RwLock::new(Current {
+                credentials: Arc::new(credentials),
+                renewed_from: None,
+            }),
+            source: None,
             renewing: Mutex::default(),
         }
     }
 }
 
 impl CredentialsInUse {
-    /// Credentials that `chain` has found and may find anew.
+    /// Credentials that `chain` has found at `now` and may find anew.
     #[must_use]
-    pub fn renewed_by(chain: Chain, found: Credentials) -> Self {
+    pub fn renewed_by(chain: Chain, found: Resolved, now: DateTime<Utc>) -> Self {
         Self {
-            chain: Some(chain),
-            ..Self::from(found)
+            current: RwLock::new(Current::new(found.credentials, now)),
+            source: Some(Source {
+                chain,
+                origin: found.origin,
+            }),
+            renewing: Mutex::default(),
         }
     }
 
-    /// The credentials for a request at `now`.
-    pub(crate) fn current(&self, now: DateTime<Utc>) -> Arc<Credentials> {
-        let current = self.read();
-        let ends_soon = current
-            .expires_at
-            .is_some_and(|end| end - RENEWED_EARLY <= now);
-        if ends_soon && self.renew(&current, now) {
-            return self.read();
+    /// The credentials for a request at `now`. Where newer ones are due and do not come, `events` is
+    /// told once, and the old ones serve for as long as the cloud takes them.
+    pub(crate) async fn current(&self, now: DateTime<Utc>, events: &Events) -> Arc<Credentials> {
+        if self.read().is_due(now) {
+            let mut renewing = match self.renewing.try_lock() {
+                Ok(renewing) => renewing,
+                // Another request sees to it, and what there is serves meanwhile.
+                Err(_) if !self.read().is_over(now) => return self.read().credentials,
+                Err(_) => self.renewing.lock().await,
+            };
+            // Another request has seen to it meanwhile, or has just failed to.
+            let is_early = renewing.not_before.is_some_and(|time| now < time);
+            if self.read().is_due(now) && !is_early {
+                self.look(&mut renewing, now, events).await;
+            }
         }
-        current
+        self.read().credentials
     }
 
     /// Asks for newer credentials than `refused`, with which a request was signed in vain; says whether
     /// there are any.
-    pub(crate) fn renew(&self, refused: &Credentials, now: DateTime<Utc>) -> bool {
-        let _turn = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) async fn renew(
+        &self,
+        refused: &Credentials,
+        now: DateTime<Utc>,
+        events: &Events,
+    ) -> bool {
+        let mut renewing = self.renewing.lock().await;
         // Another request was refused as well and has found newer ones meanwhile.
-        if !is_same(&self.read(), refused) {
+        if !is_same(&self.read().credentials, refused) {
             return true;
         }
-        let Some(chain) = &self.chain else {
-            return false;
-        };
-        // Broken or absent now: what we have may still be good, and if not, its refusal is the news.
-        let Ok(found) = chain.resolve(now) else {
-            return false;
-        };
-        let is_newer = !is_same(refused, &found.credentials);
-        if is_newer {
-            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-            *current = Arc::new(found.credentials);
-        }
-        is_newer
+        self.look(&mut renewing, now, events).await
     }
 
-    fn read(&self) -> Arc<Credentials> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    /// Looks where the present credentials come from; says whether newer ones are there.
+    async fn look(&self, renewing: &mut Renewing, now: DateTime<Utc>, events: &Events) -> bool {
+        let Some(Source { chain, origin }) = &self.source else {
+            return false;
+        };
+        let old = self.read();
+        let problem = match chain.resolve_again(now).await {
+            Err(error) => one_line(&error),
+            Ok(found) if found.origin != *origin => {
+                format!("{origin}: nothing is there any more")
+            }
+            Ok(found) if is_same(&old.credentials, &found.credentials) => {
+                // A file that its owner renews later than we would: nothing to speak of.
+                return false;
+            }
+            Ok(found) => {
+                let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+                *current = Current::new(found.credentials, now);
+                *renewing = Renewing::default();
+                return true;
+            }
+        };
+        renewing.not_before = now.checked_add_signed(old.pause(now));
+        if !renewing.has_told && old.credentials.expires_at.is_some() {
+            renewing.has_told = true;
+            events.warn(format!(
+                "the credentials could not be renewed; those in use serve until they end ({problem})"
+            ));
+        }
+        false
+    }
+
+    fn read(&self) -> Current {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -96,78 +196,4 @@ fn is_same(one: &Credentials, other: &Credentials) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cloud::credentials::Flags;
-    use crate::environment::Environment;
-
-    fn write(home: &std::path::Path, token: &str, expires_at: i64) {
-        let text = serde_json::json!({
-            "type": "oauth", "secretId": "AKID1", "secretKey": "k", "token": token, "expiresAt": expires_at,
-        });
-        std::fs::create_dir_all(home.join(".tccli")).expect("a folder");
-        std::fs::write(home.join(".tccli/default.credential"), text.to_string()).expect("a file");
-    }
-
-    #[test]
-    fn credentials_are_read_anew_before_they_end_and_when_they_are_refused() {
-        let home = tempfile::tempdir().expect("a folder");
-        let at = |seconds| DateTime::from_timestamp(seconds, 0).expect("a time");
-        write(home.path(), "first", 10_000);
-        let environment = Environment::new([("X", "y")], Some(home.path().to_owned()));
-        let chain = Chain::standard(&environment, Flags::default());
-        let found = chain.resolve(at(0)).expect("credentials").credentials;
-        let in_use = CredentialsInUse::renewed_by(chain, found);
-        let token = |now| {
-            in_use
-                .current(at(now))
-                .token
-                .as_ref()
-                .map(|token| token.expose().to_owned())
-        };
-        assert_eq!(token(0).as_deref(), Some("first"));
-        // Nothing newer is there: the old ones are kept, also when they end soon.
-        assert_eq!(token(9_900).as_deref(), Some("first"));
-        assert!(!in_use.renew(&in_use.read(), at(9_900)));
-        write(home.path(), "second", 20_000);
-        assert_eq!(token(100).as_deref(), Some("first"), "still good");
-        assert_eq!(
-            token(9_900).as_deref(),
-            Some("second"),
-            "ends within five minutes"
-        );
-        write(home.path(), "third", 30_000);
-        let second = in_use.read();
-        assert!(in_use.renew(&second, at(10_000)), "refused by the cloud");
-        assert_eq!(token(10_000).as_deref(), Some("third"));
-        std::fs::remove_file(home.path().join(".tccli/default.credential")).expect("removed");
-        assert!(!in_use.renew(&in_use.read(), at(10_000)));
-        assert_eq!(token(10_000).as_deref(), Some("third"));
-    }
-
-    #[test]
-    fn requests_that_are_refused_side_by_side_all_find_what_one_of_them_found() {
-        let home = tempfile::tempdir().expect("a folder");
-        let now = DateTime::from_timestamp(0, 0).expect("a time");
-        write(home.path(), "first", 10_000);
-        let environment = Environment::new([("X", "y")], Some(home.path().to_owned()));
-        let chain = Chain::standard(&environment, Flags::default());
-        let first = chain.resolve(now).expect("credentials").credentials;
-        let in_use = CredentialsInUse::renewed_by(chain, first.clone());
-        write(home.path(), "second", 20_000);
-        std::thread::scope(|scope| {
-            let requests: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| in_use.renew(&first, now)))
-                .collect();
-            for request in requests {
-                assert!(request.join().expect("no panic"));
-            }
-        });
-        let second = in_use.read();
-        assert!(!is_same(&second, &first));
-        assert!(
-            !in_use.renew(&second, now),
-            "the newer ones are refused as well, and nothing newer is there"
-        );
-    }
-}
+mod tests;

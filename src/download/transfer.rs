@@ -259,7 +259,7 @@ impl Fetcher {
         let mut refusing_clock = None;
         while part.position < part.end {
             let before = part.position;
-            let signing = self.source.cos.signing(refusing_clock.take());
+            let signing = self.source.cos.signing(refusing_clock.take()).await;
             let error = match self.attempt(sink, part, &signing).await? {
                 Ok(()) => continue,
                 Err(error) => error,
@@ -277,7 +277,7 @@ impl Fetcher {
                     Duration::ZERO
                 }
                 Again::WithNewCredentials
-                    if !has_renewed && self.source.cos.renew_credentials(&signing) =>
+                    if !has_renewed && self.source.cos.renew_credentials(&signing).await =>
                 {
                     has_renewed = true;
                     Duration::ZERO

@@ -16,13 +16,6 @@ use super::exit::{Exit, Signal};
 use super::printer::{Output, shell_word};
 use super::{Context, values};
 
-/// The environment variables of which the command should know nothing but what it is told here.
-const FOREIGN_VARIABLES: &[&str] = &[
-    "TENCENTCLOUD_TOKEN",
-    "TENCENTCLOUD_SECURITY_TOKEN",
-    "TCCLI_PROFILE",
-];
-
 /// How long a command may take to end after a signal, longer than its own grace for a submit.
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -184,11 +177,12 @@ async fn run_command(
     let mut process = tokio::process::Command::new(program);
     process
         .args(arguments)
-        .envs(variables)
         .env("CVM_EXPORT_STATE_DIR", state.path());
-    for name in FOREIGN_VARIABLES {
+    // Of credentials the command should know nothing but what it is told here.
+    for name in cvm_export::cloud::credentials::VARIABLES {
         process.env_remove(name);
     }
+    process.envs(variables);
     let mut process = process.kill_on_drop(true).spawn().map_err(|error| {
         Error::new(
             ErrorKind::Usage,

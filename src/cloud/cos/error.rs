@@ -375,7 +375,7 @@ mod tests {
         let cases = [
             (403, CosErrorKind::NotPermitted, Again::No),
             (404, CosErrorKind::NotFound, Again::No),
-            (400, CosErrorKind::NoAnswer, Again::No),
+            (400, CosErrorKind::NoAnswer, Again::WithNewCredentials),
             (429, CosErrorKind::Throttled, Again::Throttled(None)),
             (500, CosErrorKind::NoAnswer, Again::Later),
             (501, CosErrorKind::Refused, Again::No),

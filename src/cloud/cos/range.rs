@@ -84,13 +84,13 @@ impl CosClient {
 
     /// What a range is signed with: the present credentials, and the time now or that of the refusal
     /// before it.
-    pub(crate) fn signing(&self, refusing_clock: Option<DateTime<Utc>>) -> Signing {
-        self.http.signing(refusing_clock)
+    pub(crate) async fn signing(&self, refusing_clock: Option<DateTime<Utc>>) -> Signing {
+        self.http.signing(refusing_clock).await
     }
 
     /// Asks for newer credentials after those of an attempt were refused; says whether there are any.
-    pub(crate) fn renew_credentials(&self, refused: &Signing) -> bool {
-        self.http.renew_credentials(refused)
+    pub(crate) async fn renew_credentials(&self, refused: &Signing) -> bool {
+        self.http.renew_credentials(refused).await
     }
 }
 

@@ -1,0 +1,163 @@
+//! tccli's profiles: `~/.tccli/<profile>.credential` and `.configure`, both JSON.
+//!
+//! What stands in them is told by tccli's source (`tccli/credentials.py`, `tccli/configure.py`): keys,
+//! keys with a token, keys with a role to take on, `cvm-role`, and the temporary keys of `oauth` and
+//! `sso`, which tccli alone can renew.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+
+use super::assume_role::Wanted;
+use super::metadata::Meant;
+use super::{
+    Asked, CredentialsError, Flags, Found, Link, PROFILE, assemble, broken, parse_json,
+    read_optional,
+};
+use crate::environment::Environment;
+use crate::model::CloudText;
+
+/// The profile that flag or variable name, else the default one.
+pub(super) fn ask(environment: &Environment, flags: &Flags, now: DateTime<Utc>) -> Asked {
+    let profile = profile_name(&environment, flags.profile.as_deref())?;
+    let Some(path) = tccli_file(&environment, &profile, "credential") else {
+        return Ok(Link::Absent(format!(
+            "tccli profile `{profile}`: there is no home folder"
+        )));
+    };
+    let place = format!("tccli profile `{profile}` ({})", path.display());
+    let Some(text) = read_optional(&path, &place)? else {
+        let is_named = flags.profile.is_some() || environment.get(PROFILE).is_some();
+        if is_named {
+            return Err(broken(&place, "there is no such file"));
+        }
+        return Ok(Link::Absent(format!("{place}: there is no such file")));
+    };
+    let file: TccliCredential = parse_json(&text, &place)?;
+    match file.kind.as_deref() {
+        None | Some("" | "oauth" | "sso") if !file.uses_cvm_role() => {}
+        None | Some("" | "oauth" | "sso" | "cvm-role") => {
+            return Ok(Link::Instance(Meant::any(&place)));
+        }
+        Some(other) => {
+            let other = CloudText::excerpt(other, 40);
+            return Err(broken(&place, format!("its type `{other}` is not known")));
+        }
+    }
+    let (Some(id), Some(key)) = (&file.secret_id, &file.secret_key) else {
+        return Err(broken(&place, "it lacks `secretId` or `secretKey`"));
+    };
+    let expires_at = file
+        .expires_at
+        .and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    if expires_at.is_some_and(|end| end <= now) {
+        return Err(broken(
+            &place,
+            "its temporary keys are over; run `tccli auth login`",
+        ));
+    }
+    let token = file.token.as_deref().filter(|token| !token.is_empty());
+    let credentials = assemble(&place, id, key, token, expires_at)?;
+    let mut found = Found::in_file(credentials, &place, &path);
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    if let Some(arn) = given(&file.role_arn) {
+        let session = given(&file.role_session_name);
+        found.role = Some(Wanted::new(
+            &format!("`role-arn` of {place}"),
+            &arn,
+            session,
+        )?);
+    }
+    Ok(found.into())
+}
+
+/// The region that the tccli profile sets, with its place for people.
+///
+/// # Errors
+/// [`CredentialsError::Broken`] when the profile's file is there and cannot be read.
+pub fn profile_region(
+    environment: &Environment,
+    profile: Option<&str>,
+) -> Result<Option<(String, String)>, CredentialsError> {
+    let profile = profile_name(environment, profile)?;
+    let Some(path) = tccli_file(environment, &profile, "configure") else {
+        return Ok(None);
+    };
+    let place = format!("tccli profile `{profile}` ({})", path.display());
+    let Some(text) = read_optional(&path, &place)? else {
+        return Ok(None);
+    };
+    let file: TccliConfigure = parse_json(&text, &place)?;
+    // Older files have the region at the top; tccli moves it when it writes the file.
+    let newer = file.parameters.and_then(|parameters| parameters.region);
+    let region = [newer, file.region]
+        .into_iter()
+        .flatten()
+        .find(|region| !region.is_empty());
+    Ok(region.map(|region| (region, place)))
+}
+
+/// `~/.tccli/<profile>.credential`, as far as it is used here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TccliCredential {
+    secret_id: Option<String>,
+    secret_key: Option<String>,
+    token: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    expires_at: Option<i64>,
+    #[serde(rename = "role-arn")]
+    role_arn: Option<String>,
+    #[serde(rename = "role-session-name")]
+    role_session_name: Option<String>,
+    #[serde(rename = "use-cvm-role", default)]
+    use_cvm_role: serde_json::Value,
+}
+
+impl TccliCredential {
+    /// tccli's own writers differ in how they spell a truth value.
+    fn uses_cvm_role(&self) -> bool {
+        match &self.use_cvm_role {
+            serde_json::Value::Bool(on) => *on,
+            serde_json::Value::String(text) => text.eq_ignore_ascii_case("true"),
+            _ => false,
+        }
+    }
+}
+
+/// `~/.tccli/<profile>.configure`, as far as it is used here.
+#[derive(Deserialize)]
+struct TccliConfigure {
+    #[serde(rename = "_sys_param")]
+    parameters: Option<TccliParameters>,
+    region: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct TccliParameters {
+    region: Option<String>,
+}
+
+fn profile_name(environment: &Environment, flag: Option<&str>) -> Result<String, CredentialsError> {
+    let (name, place) = match (flag, environment.get(PROFILE)) {
+        (Some(name), _) => (name, "--profile"),
+        (None, Some(name)) => (name, PROFILE),
+        (None, None) => ("default", "the default profile"),
+    };
+    let is_plain = |c: char| !c.is_control() && c != '/' && c != '\\';
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
+        return Err(broken(place, "a profile is a file name without folders"));
+    }
+    Ok(name.to_owned())
+}
+
+fn tccli_file(environment: &Environment, profile: &str, extension: &str) -> Option<PathBuf> {
+    Some(
+        environment
+            .home()?
+            .join(".tccli")
+            .join(format!("{profile}.{extension}")),
+    )
+}
