@@ -1,5 +1,7 @@
 //! Temporary keys: who hands them out, for how long, and to whom.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::auth::{Credentials, Secret};
@@ -27,6 +29,9 @@ pub struct Keys {
     pub instance_role: Option<String>,
     /// The tokens that `AssumeRoleWithWebIdentity` takes.
     pub web_identities: Vec<WebIdentity>,
+    /// Bodies that are answered in the world's place, by the operation as the call log names it; for
+    /// answers that were recorded, and for those that no good server gives.
+    pub recorded: BTreeMap<String, String>,
     /// What the metadata host answers now, with the end of its better half.
     pub(super) of_instance: Option<(Credentials, DateTime<Utc>)>,
 }

@@ -336,6 +336,10 @@ impl Shared {
         let now = self.time(effects);
         let answer = {
             let mut world = self.world();
+            let recorded = world.keys.recorded.get(&route.operation(request));
+            if let Some(body) = recorded {
+                return Answer::new(200, "application/json", body.clone());
+            }
             match route {
                 Route::Api(host) => {
                     let mut rates = lock(&self.rates);

@@ -3,8 +3,9 @@
 use std::fs;
 
 use cvm_export::auth::{Credentials, Secret};
+use cvm_export::simulator::{Role, World};
 
-use crate::support::TestEnv;
+use crate::support::{TestEnv, wait_until};
 
 /// A world that knows no keys but those of the test.
 fn without_environment() -> (TestEnv, String, String) {
@@ -140,4 +141,78 @@ fn keys_by_flags_win_and_are_warned_about_once() {
         ))
         .ends_with(0);
     assert_eq!(run.stderr.matches("warning:").count(), 1, "{}", run.stderr);
+}
+
+/// An environment with keys that may take on the role `ci`, whose own keys live for two seconds.
+fn with_short_lives() -> TestEnv {
+    let mut env = TestEnv::new();
+    let arn = env.cloud.change(|world| {
+        world.keys.life_seconds = Some(2);
+        world.roles.push(Role {
+            name: "ci".to_owned(),
+            ..Role::for_exports()
+        });
+        format!("qcs::cam::uin/{}:roleName/ci", world.uin)
+    });
+    env.set("TENCENTCLOUD_ROLE_ARN", &arn);
+    env
+}
+
+/// Who signed the calls of `operation` that were answered well.
+fn signers(env: &TestEnv, operation: &str) -> Vec<String> {
+    let calls = env.cloud.calls().into_iter();
+    let done = calls.filter(|call| call.operation == operation && call.status / 100 == 2);
+    let mut signers: Vec<_> = done.filter_map(|call| call.secret_id).collect();
+    signers.dedup();
+    signers
+}
+
+#[test]
+fn keys_that_end_in_the_middle_of_an_export_are_renewed_and_it_is_submitted_once() {
+    let env = with_short_lives();
+    env.cloud.change(|world| world.export_seconds = Some(5.0));
+    env.line("image --id img-linux001 --bucket exports --prefix p --poll-interval 200ms -vvv")
+        .ends_with(0)
+        .does_not_say("could not be renewed");
+    env.assert_submits(1);
+    assert!(env.calls("AssumeRole") >= 3, "{}", env.calls("AssumeRole"));
+    assert!(signers(&env, "ListMultipartUploads").len() >= 2);
+}
+
+#[test]
+fn keys_that_end_in_the_middle_of_a_download_are_renewed_and_no_byte_is_lost() {
+    let env = with_short_lives();
+    let content: Vec<u8> = (0..6_u32 << 20).map(|n| (n * 31 >> 7) as u8).collect();
+    env.cloud.change(|world| {
+        world.put_object("exports-1250000000", "p/disk.raw", content.clone());
+    });
+    env.line("download cos://exports-1250000000/p/disk.raw --to disk.raw --limit-rate 1MiB --part-size 1MiB --concurrency 1 -vvv")
+        .ends_with(0);
+    let fetched = fs::read(env.home.path().join("disk.raw")).expect("the file");
+    assert!(fetched == content, "the file differs");
+    assert!(env.calls("AssumeRole") >= 3, "{}", env.calls("AssumeRole"));
+    assert!(signers(&env, "GetObject").len() >= 2);
+}
+
+#[test]
+fn a_role_that_is_lost_for_a_while_is_told_once_and_the_export_goes_on() {
+    let env = with_short_lives();
+    env.cloud.change(|world| world.export_seconds = Some(6.0));
+    let line = "image --id img-linux001 --bucket exports --prefix p --poll-interval 200ms";
+    let running = env.start(&line.split(' ').collect::<Vec<_>>());
+    env.wait_for_calls("ExportImages", 1);
+    let deny = |world: &mut World| world.denied.insert("AssumeRole".to_owned());
+    assert!(env.cloud.change(deny), "it was allowed until now");
+    let refusals = || {
+        let calls = env.cloud.calls().into_iter();
+        calls
+            .filter(|call| call.code.as_deref() == Some("UnauthorizedOperation"))
+            .count()
+    };
+    wait_until(|| "refused renewals".to_owned(), || refusals() >= 3);
+    env.cloud.change(|world| world.denied.clear());
+    let run = running.wait().ends_with(0);
+    let told = run.stderr.matches("could not be renewed").count();
+    assert_eq!(told, 1, "{}", run.stderr);
+    env.assert_submits(1);
 }

@@ -5,6 +5,7 @@ mod bad_input;
 mod cli;
 mod commands;
 mod credentials;
+mod credentials_cases;
 mod disk;
 mod download;
 mod faults;

@@ -201,7 +201,8 @@ impl Attempt for CosError {
             return Again::SignedAnew(*time);
         }
         match (status.as_u16(), code.as_ref().map(CloudText::as_str)) {
-            (_, Some("ExpiredToken")) => Again::WithNewCredentials,
+            // The answer to a HEAD has no body that could tell the code.
+            (_, Some("ExpiredToken")) | (400, None) => Again::WithNewCredentials,
             (429, _) | (_, Some("SlowDown")) => Again::Throttled(*retry_after),
             (408, _) | (_, Some("RequestTimeout")) => Again::Later,
             (500..=599, _) if *status != StatusCode::NOT_IMPLEMENTED => Again::Later,
