@@ -66,6 +66,7 @@ class Simulator:
     """A `cvm-export simulate` of its own."""
 
     def __init__(self, binary, *arguments):
+        self.binary = binary
         command = [binary, "simulate", *arguments]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -896,6 +897,33 @@ class Tccli(Case):
     def test_tells_the_account(self):
         self.assertEqual(self.answer("cam", "GetUserAppId")["AppId"], 1250000000)
         self.works("tell the account", "tccli cam GetUserAppId", "AppId 1250000000")
+
+    def test_writes_profiles_that_cvm_export_uses(self):
+        simulator = Simulated.quick
+        keys = ("secretId", simulator.secret_id, "secretKey", simulator.secret_key, "region", REGION)
+        arn = f"qcs::cam::uin/100000000001:roleName/{ROLE}"
+        role = ("role-arn", arn, "role-session-name", "nightly")
+        for name, values in (("plain", keys), ("role", keys + role)):
+            code, text = run_tool("tccli", "configure", "set", *values, "--profile", name)
+            self.assertEqual(code, 0, text)
+            simulator.forget_calls()
+            done = subprocess.run(
+                [simulator.binary, "images", "--profile", name, "--endpoint-url", simulator.url, "-v"],
+                env={"HOME": os.environ["HOME"]},
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn(IMAGE, done.stdout)
+            self.assertIn(f"region: {REGION} (tccli profile `{name}`", done.stderr)
+            assumed = [json.loads(call["body"]) for call in simulator.calls("AssumeRole")]
+            wanted = {"RoleArn": arn, "RoleSessionName": "nightly"}
+            self.assertEqual(assumed, [wanted] if name == "role" else [])
+            [call, *_] = simulator.calls("DescribeImages")
+            self.assertEqual(call["secret_id"] == simulator.secret_id, name == "plain")
+        call = "tccli configure set secretId … --profile NAME, with and without role-arn"
+        self.works("write a profile", call, "`cvm-export --profile NAME` uses keys, region and role")
 
     def test_a_changed_signature_is_refused(self):
         with Simulated.relay.spoiling():

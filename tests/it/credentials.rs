@@ -182,7 +182,7 @@ fn keys_that_end_in_the_middle_of_an_export_are_renewed_and_it_is_submitted_once
 #[test]
 fn keys_that_end_in_the_middle_of_a_download_are_renewed_and_no_byte_is_lost() {
     let env = with_short_lives();
-    let content: Vec<u8> = (0..6_u32 << 20).map(|n| (n * 31 >> 7) as u8).collect();
+    let content: Vec<u8> = (0..6_u32 << 20).map(|n| ((n * 31) >> 7) as u8).collect();
     env.cloud.change(|world| {
         world.put_object("exports-1250000000", "p/disk.raw", content.clone());
     });

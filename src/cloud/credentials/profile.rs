@@ -20,8 +20,8 @@ use crate::model::CloudText;
 
 /// The profile that flag or variable name, else the default one.
 pub(super) fn ask(environment: &Environment, flags: &Flags, now: DateTime<Utc>) -> Asked {
-    let profile = profile_name(&environment, flags.profile.as_deref())?;
-    let Some(path) = tccli_file(&environment, &profile, "credential") else {
+    let profile = profile_name(environment, flags.profile.as_deref())?;
+    let Some(path) = tccli_file(environment, &profile, "credential") else {
         return Ok(Link::Absent(format!(
             "tccli profile `{profile}`: there is no home folder"
         )));
@@ -91,7 +91,10 @@ pub fn profile_region(
     let file: TccliConfigure = parse_json(&text, &place)?;
     // Older files have the region at the top; tccli moves it when it writes the file.
     let newer = file.parameters.and_then(|parameters| parameters.region);
-    let region = [newer, file.region]
+    let older = file
+        .region
+        .and_then(|region| region.as_str().map(str::to_owned));
+    let region = [newer, older]
         .into_iter()
         .flatten()
         .find(|region| !region.is_empty());
@@ -132,7 +135,8 @@ impl TccliCredential {
 struct TccliConfigure {
     #[serde(rename = "_sys_param")]
     parameters: Option<TccliParameters>,
-    region: Option<String>,
+    /// A text in older files; in newer ones the product of that name, with its endpoint.
+    region: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]

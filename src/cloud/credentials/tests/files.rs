@@ -322,6 +322,12 @@ fn the_region_is_read_from_new_and_old_profiles() {
             Some("ap-seoul"),
         ),
         (r#"{"_sys_param":{"region":null},"region":""}"#, None),
+        // The region's own product has the same name, and tccli writes it into every profile.
+        (
+            r#"{"_sys_param":{"region":"ap-tokyo"},"region":{"endpoint":"region.tencentcloudapi.com"}}"#,
+            Some("ap-tokyo"),
+        ),
+        (r#"{"region":{"version":"2022-06-27"}}"#, None),
         (r#"{"_sys_param":null}"#, None),
         (r#"{"cvm":{"endpoint":"cvm.tencentcloudapi.com"}}"#, None),
         ("{}", None),
