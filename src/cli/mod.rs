@@ -11,6 +11,7 @@ mod progress;
 mod rehearsal;
 mod settings;
 mod signals;
+mod sites;
 mod tables;
 mod values;
 

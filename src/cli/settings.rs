@@ -15,9 +15,9 @@ use cvm_export::model::{CloudText, Region};
 
 use crate::cli::printer::{Loudness, Output, Printer};
 use crate::cli::progress::Style;
+use crate::cli::sites::{self, ENDPOINT_VARIABLE, SiteArgs};
 use crate::cli::values;
 
-const ENDPOINT_VARIABLE: &str = "CVM_EXPORT_ENDPOINT_URL";
 const STATE_VARIABLE: &str = "CVM_EXPORT_STATE_DIR";
 const REGION_VARIABLE: &str = "TENCENTCLOUD_REGION";
 /// Every variable that decides what a command does or where its requests go, besides those of the
@@ -71,9 +71,8 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true)]
     pub(crate) use_cvm_role: bool,
 
-    /// Send every request to this address (tests and rehearsals) [env: CVM_EXPORT_ENDPOINT_URL]
-    #[arg(long, global = true, value_name = "URL")]
-    pub(crate) endpoint_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) sites: SiteArgs,
 
     /// How long one attempt of a request may take, from the connection to the last byte
     #[arg(long, global = true, value_name = "DURATION", value_parser = values::timeout,
@@ -84,10 +83,6 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "DURATION", value_parser = values::timeout,
           default_value = "20s")]
     pub(crate) stall_timeout: Duration,
-
-    /// Allow an endpoint override that is not on this machine
-    #[arg(long, global = true)]
-    pub(crate) allow_remote_endpoint: bool,
 
     /// Run against a fresh simulated cloud inside this process: no account, no bill
     #[cfg(feature = "simulator")]
@@ -200,7 +195,8 @@ impl Session {
         journal_use: JournalUse,
     ) -> Result<Self, Error> {
         refuse_undecodable(environment)?;
-        let endpoints = endpoints(global, environment, printer)?;
+        let profile = global.profile.as_deref();
+        let endpoints = sites::endpoints(&global.sites, profile, environment, printer)?;
         if global.secret_key.is_some() || global.token.is_some() {
             printer.warning(
                 "secrets on the command line are seen by every user of this machine; \
@@ -298,23 +294,6 @@ fn cloud_settings(endpoints: Endpoints, global: &GlobalArgs) -> CloudSettings {
     }
 }
 
-fn endpoints(
-    global: &GlobalArgs,
-    environment: &Environment,
-    printer: &Printer,
-) -> Result<Endpoints, Error> {
-    let (url, origin) = match (&global.endpoint_url, environment.get(ENDPOINT_VARIABLE)) {
-        (Some(url), _) => (url.as_str(), "--endpoint-url"),
-        (None, Some(url)) => (url, ENDPOINT_VARIABLE),
-        (None, None) => return Ok(Endpoints::real()),
-    };
-    let endpoints = Endpoints::overridden(url, global.allow_remote_endpoint)
-        .map_err(|invalid| Error::new(ErrorKind::Usage, format!("{origin}: {invalid}")))?;
-    // Also with -q: whoever set it may have forgotten, and nothing real is done.
-    printer.stderr(&format!("every request goes to {url} ({origin})"));
-    Ok(endpoints)
-}
-
 /// The region: a flag, else the environment (which a profile named by a flag switches off, as in
 /// tccli), else the profile.
 fn region_setting(
@@ -345,8 +324,14 @@ fn region_setting(
         }
     };
     match (&global.region, &ambient) {
-        (Some(flag), _) => printer.detail(&format!("region: {flag} (--region)")),
-        (None, Some((region, origin))) => printer.detail(&format!("region: {region} ({origin})")),
+        (Some(flag), _) => {
+            printer.detail(&format!("region: {flag} (--region)"));
+            sites::warn_of_unknown(flag, "--region", printer);
+        }
+        (None, Some((region, origin))) => {
+            printer.detail(&format!("region: {region} ({origin})"));
+            sites::warn_of_unknown(region, origin, printer);
+        }
         (None, None) => {}
     }
     Ok(RegionSetting {

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::auth::cos::KeyTime;
 use crate::auth::{self, Timestamp, percent_encode, percent_encode_path};
+use crate::cloud::Network;
 use crate::cloud::http::{
     Connection, HttpClient, Request, RequestError, Response, Signing, header_name, header_value,
     parse_http_date, secret_value,
@@ -305,6 +306,12 @@ impl CosClient {
                 .push(("part-number-marker", after.to_string()));
         }
         absent_as_none(self.call(&call, answers::parts).await)
+    }
+
+    /// The network that its hosts belong to.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        self.http.settings().endpoints.network()
     }
 
     fn host(&self, bucket: &BucketName, region: &Region) -> String {

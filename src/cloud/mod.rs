@@ -20,7 +20,9 @@ use crate::error::Error;
 use crate::event::Events;
 use crate::model::Region;
 
-pub use endpoints::{Endpoints, InvalidEndpoint};
+pub use endpoints::{
+    ApiHost, ApiPlace, CosDomain, Endpoints, HostSettings, InvalidEndpoint, Network, PRODUCTS, Site,
+};
 pub(crate) use http::{Again, Attempt, Signing};
 pub use http::{RequestError, RetryPolicy};
 pub use renewal::CredentialsInUse;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::DownloadError;
 use super::target;
+use crate::cloud::Network;
 
 /// Above this, a download of raw disks over the public network is worth a word: 100 GB.
 const LARGE_BYTES: u64 = 100_000_000_000;
@@ -79,14 +80,15 @@ pub fn make_folder(folder: &Path) -> Result<(), DownloadError> {
     std::fs::create_dir_all(folder).map_err(DownloadError::disk("make the folder", folder))
 }
 
-/// What is said before `bytes` of raw disks are fetched, where that is much.
+/// What is said before `bytes` of raw disks are fetched, where that is much and is paid for: the
+/// internal network is free.
 #[must_use]
-pub fn advice(bytes: u64) -> Option<String> {
-    (bytes > LARGE_BYTES).then(|| {
+pub fn advice(bytes: u64, network: Network) -> Option<String> {
+    (bytes > LARGE_BYTES && network == Network::Public).then(|| {
         format!(
             "{} GB of raw disk to fetch: over the public network every byte is paid for; an \
              export with `--format qcow2` leaves the zeros out, and a CVM in the bucket's region reaches \
-             the bucket over the internal network, free of charge",
+             the bucket over the internal network, free of charge (`--internal`)",
             bytes / 1_000_000_000
         )
     })
@@ -123,7 +125,9 @@ mod tests {
 
     #[test]
     fn only_large_downloads_are_worth_a_word() {
-        assert_eq!(advice(LARGE_BYTES), None);
-        assert!(advice(LARGE_BYTES + 1).is_some_and(|text| text.starts_with("100 GB")));
+        let public = |bytes| advice(bytes, Network::Public);
+        assert_eq!(public(LARGE_BYTES), None);
+        assert!(public(LARGE_BYTES + 1).is_some_and(|text| text.starts_with("100 GB")));
+        assert_eq!(advice(LARGE_BYTES + 1, Network::Internal), None);
     }
 }

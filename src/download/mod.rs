@@ -136,7 +136,7 @@ impl Downloader {
 
     /// Says what is worth knowing before `bytes` of raw disks are fetched; once.
     pub fn announce(&self, bytes: u64) {
-        if let Some(advice) = advice(bytes) {
+        if let Some(advice) = advice(bytes, self.cos.network()) {
             self.advised
                 .call_once(|| self.events.emit(EventKind::Settled { message: advice }));
         }

@@ -5,6 +5,7 @@
 
 mod finding;
 mod identifiers;
+mod regions;
 mod text;
 
 pub use finding::{CheckName, Finding, Verdict};

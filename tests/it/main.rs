@@ -19,6 +19,7 @@ mod refusals;
 mod secrets;
 mod signing;
 mod simulate;
+mod sites;
 mod support;
 mod verify;
 mod wire;

@@ -38,7 +38,7 @@ use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::event::Events;
 
-pub use profile::profile_region;
+pub use profile::{ProfileEndpoints, profile_endpoints, profile_region};
 
 use assume_role::Wanted;
 

@@ -4,10 +4,12 @@
 //! keys with a token, keys with a role to take on, `cvm-role`, and the temporary keys of `oauth` and
 //! `sso`, which tccli alone can renew.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::assume_role::Wanted;
 use super::metadata::Meant;
@@ -80,15 +82,9 @@ pub fn profile_region(
     environment: &Environment,
     profile: Option<&str>,
 ) -> Result<Option<(String, String)>, CredentialsError> {
-    let profile = profile_name(environment, profile)?;
-    let Some(path) = tccli_file(environment, &profile, "configure") else {
+    let Some((file, place)) = settings::<TccliConfigure>(environment, profile)? else {
         return Ok(None);
     };
-    let place = format!("tccli profile `{profile}` ({})", path.display());
-    let Some(text) = read_optional(&path, &place)? else {
-        return Ok(None);
-    };
-    let file: TccliConfigure = parse_json(&text, &place)?;
     // Older files have the region at the top; tccli moves it when it writes the file.
     let newer = file.parameters.and_then(|parameters| parameters.region);
     let older = file
@@ -99,6 +95,61 @@ pub fn profile_region(
         .flatten()
         .find(|region| !region.is_empty());
     Ok(region.map(|region| (region, place)))
+}
+
+/// The hosts that a tccli profile sets.
+#[derive(Clone, Debug)]
+pub struct ProfileEndpoints {
+    /// By product, as they stand in the file.
+    pub hosts: BTreeMap<String, String>,
+    /// The profile, for people.
+    pub place: String,
+}
+
+/// What the tccli profile says about the hosts of products. tccli writes the usual host of every product
+/// into each profile.
+///
+/// # Errors
+/// [`CredentialsError::Broken`] when the profile's file is there and cannot be read.
+pub fn profile_endpoints(
+    environment: &Environment,
+    profile: Option<&str>,
+) -> Result<Option<ProfileEndpoints>, CredentialsError> {
+    type Products = BTreeMap<String, serde_json::Value>;
+    let Some((products, place)) = settings::<Products>(environment, profile)? else {
+        return Ok(None);
+    };
+    let mut hosts = BTreeMap::new();
+    for (product, settings) in products {
+        match settings.get("endpoint") {
+            None | Some(serde_json::Value::Null) => {}
+            Some(serde_json::Value::String(host)) if host.is_empty() => {}
+            Some(serde_json::Value::String(host)) => {
+                hosts.insert(product, host.clone());
+            }
+            Some(_) => {
+                let product = CloudText::excerpt(&product, 40);
+                return Err(broken(&place, format!("`{product}.endpoint` is no text")));
+            }
+        }
+    }
+    Ok(Some(ProfileEndpoints { hosts, place }))
+}
+
+/// What stands in `~/.tccli/<profile>.configure` where it is there, with its place for people.
+fn settings<T: DeserializeOwned>(
+    environment: &Environment,
+    profile: Option<&str>,
+) -> Result<Option<(T, String)>, CredentialsError> {
+    let profile = profile_name(environment, profile)?;
+    let Some(path) = tccli_file(environment, &profile, "configure") else {
+        return Ok(None);
+    };
+    let place = format!("tccli profile `{profile}` ({})", path.display());
+    let Some(text) = read_optional(&path, &place)? else {
+        return Ok(None);
+    };
+    Ok(Some((parse_json(&text, &place)?, place)))
 }
 
 /// `~/.tccli/<profile>.credential`, as far as it is used here.

@@ -241,7 +241,7 @@ pub(crate) async fn gather(
     )?;
     let landing = options
         .landing
-        .map(|landing| LandingFacts::gather(landing, request, &files, &claim));
+        .map(|landing| LandingFacts::gather(landing, request, &files, &claim, cos.network()));
     let claim = if options.claim { claim } else { Fact::NotAsked };
     Ok(Facts {
         request: request.clone(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::facts::Fact;
+use crate::cloud::Network;
 use crate::download::{FolderLook, look_at_folder};
 use crate::error::one_line;
 use crate::export::landing::{Landing, companion_names};
@@ -25,18 +26,21 @@ pub struct LandingFacts {
     pub disk_bytes: Option<u64>,
     /// Whether the files will be RAW, so that their sizes are the disks'.
     pub is_raw: bool,
+    /// The network that the files would come over.
+    pub network: Network,
     /// Whether the caller may read objects of these names.
     pub right: Fact<()>,
 }
 
 impl LandingFacts {
     /// Looks at the folder of `landing` for the `files` that the export would write. `claim` is what
-    /// reading the object beside them brought.
+    /// reading the object beside them brought, `network` the one that they would come over.
     pub(super) fn gather(
         landing: Landing,
         request: &ExportRequest,
         files: &Result<Vec<ExpectedFile>, String>,
         claim: &Fact<Option<Record>>,
+        network: Network,
     ) -> Self {
         let look = look_at_folder(&landing.folder).map_err(|error| one_line(&error));
         let files = files.as_deref().unwrap_or_default();
@@ -56,6 +60,7 @@ impl LandingFacts {
             in_the_way: names,
             disk_bytes: bytes.filter(|bytes| *bytes > 0),
             is_raw: request.format == ImageFormat::Raw,
+            network,
             right: match claim {
                 Fact::Known(_) => Fact::Known(()),
                 Fact::NotPermitted(reason) => Fact::NotPermitted(reason.clone()),

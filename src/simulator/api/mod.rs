@@ -91,7 +91,12 @@ impl ApiHost {
             Some((service, middle)) => (service, Some(middle)),
             None => (labels, None),
         };
-        let region = middle.filter(|middle| !matches!(*middle, "intl" | "internal"));
+        let region = match middle {
+            Some("intl" | "internal") => None,
+            // The internal network's host of one region.
+            Some(middle) => Some(middle.strip_prefix("internal.").unwrap_or(middle)),
+            None => None,
+        };
         let is_region = |text: &str| text.parse::<crate::model::Region>().is_ok();
         if !region.is_none_or(is_region) {
             return None;
@@ -312,7 +317,11 @@ fn check_region(
             .buckets
             .values()
             .any(|bucket| bucket.region.as_str() == region);
-    let is_of_host = host.region.as_deref().is_none_or(|pinned| pinned == region);
+    let is_of_host = match host.region.as_deref() {
+        Some(pinned) => pinned == region,
+        // Finance regions are isolated: no other host leads there.
+        None => !region.ends_with("-fsi"),
+    };
     if (is_listed || is_used) && is_of_host {
         return Ok(());
     }
@@ -374,6 +383,12 @@ mod tests {
             host("cvm.ap-beijing.tencentcloudapi.com"),
             Some((cvm(), Some("ap-beijing".to_owned()), false))
         );
+        assert_eq!(
+            host("cvm.internal.ap-beijing.tencentcloudapi.com"),
+            Some((cvm(), Some("ap-beijing".to_owned()), false))
+        );
+        assert_eq!(host("cvm.intl.ap-beijing.tencentcloudapi.com"), None);
+        assert_eq!(host("cvm.internal.intl.tencentcloudapi.com"), None);
         assert_eq!(host("cvm.example.com"), None);
         assert_eq!(host("cvm.x.tencentcloudapi.com"), None);
     }

@@ -116,21 +116,24 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Reads `<bucket>.cos.<region>.myqcloud.com`, its newer suffix, the path style and the host of
-    /// the service. `None` for hosts that are not COS's.
+    /// Reads `<bucket>.cos.<region>.myqcloud.com`, its newer suffix with the host of the internal
+    /// network, the path style and the host of the service. `None` for hosts that are not COS's.
     pub(super) fn parse(host: &str, path: &str) -> Option<Self> {
-        if host == "service.cos.myqcloud.com" {
+        let newer = host.strip_suffix(".tencentcos.cn");
+        let name = newer.or_else(|| host.strip_suffix(".myqcloud.com"))?;
+        if name == "service.cos" {
             return Some(Self::default());
         }
-        let name = host
-            .strip_suffix(".myqcloud.com")
-            .or_else(|| host.strip_suffix(".tencentcos.cn"))?;
         let labels: Vec<&str> = name.split('.').collect();
-        let (bucket, region) = match labels[..] {
-            ["cos" | "cos-internal", region] => (None, region),
-            [bucket, "cos" | "cos-internal", region] => (Some(bucket.to_owned()), region),
+        let (bucket, place, region) = match labels[..] {
+            [place, region] => (None, place, region),
+            [bucket, place, region] => (Some(bucket.to_owned()), place, region),
             _ => return None,
         };
+        // The internal network has names under the newer suffix alone.
+        if place != "cos" && !(place == "cos-internal" && newer.is_some()) {
+            return None;
+        }
         // A path that cannot be decoded is refused by the signature check, before the key counts.
         let path = percent_decode(path).unwrap_or_default();
         let path = path.strip_prefix('/').unwrap_or(&path);

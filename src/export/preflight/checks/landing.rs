@@ -60,7 +60,7 @@ pub(super) fn room(landing: &LandingFacts) -> Judgement {
         );
     };
     let figures = format!("the disks have {needed} bytes, {free} are free");
-    let advice = advice(needed).filter(|_| landing.is_raw);
+    let advice = advice(needed, landing.network).filter(|_| landing.is_raw);
     if free >= needed {
         return match advice {
             Some(advice) => warn(figures, advice),

@@ -8,6 +8,7 @@ mod landing;
 use std::fmt::Debug;
 
 use super::*;
+use crate::cloud::Network;
 use crate::cloud::actions::cam::RoleInfo;
 use crate::cloud::actions::cbs::Snapshot;
 use crate::cloud::cos::{BucketEntry, BucketHead, Upload, UploadList};
@@ -124,6 +125,7 @@ fn facts() -> Facts {
             in_the_way: Vec::new(),
             disk_bytes: Some((2 * DISK_GIB) << 30),
             is_raw: false,
+            network: Network::Public,
             right: Fact::Known(()),
         }),
         request,
