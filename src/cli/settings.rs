@@ -10,7 +10,7 @@ use cvm_export::cloud::{Cloud, CloudSettings, CredentialsInUse, Endpoints};
 use cvm_export::environment::Environment;
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::event::Events;
-use cvm_export::export::{Journal, RegionSetting};
+use cvm_export::export::{Journal, Keys, RegionSetting};
 use cvm_export::model::{CloudText, Region};
 
 use crate::cli::printer::{Loudness, Output, Printer};
@@ -179,6 +179,8 @@ pub(crate) struct Session {
     pub(crate) cloud: Cloud,
     pub(crate) journal: Journal,
     pub(crate) region: RegionSetting,
+    /// The keys in use, without their secrets.
+    pub(crate) keys: Keys,
     pub(crate) events: Events,
     /// What must live as long as the session: the simulator and its temporary state.
     #[cfg(feature = "simulator")]
@@ -225,6 +227,7 @@ impl Session {
         for warning in &resolved.warnings {
             printer.warning(warning);
         }
+        let keys = Keys::from(&resolved);
         let in_use = CredentialsInUse::renewed_by(chain, resolved, now);
         let cloud = open_cloud(endpoints, global, in_use, events.clone())?;
         let journal = open_journal(environment, printer, journal_use)?;
@@ -233,6 +236,7 @@ impl Session {
             cloud,
             journal,
             region,
+            keys,
             events,
             #[cfg(feature = "simulator")]
             _rehearsal: None,
@@ -246,8 +250,11 @@ impl Session {
         global: &GlobalArgs,
         events: Events,
     ) -> Result<Self, Error> {
-        let endpoints = Endpoints::overridden(&rehearsal.endpoint_url(), false)?;
-        let cloud = open_cloud(endpoints, global, rehearsal.credentials(), events.clone())?;
+        let endpoints = Endpoints::overridden(&rehearsal.endpoint_url(), false)?
+            .with_hosts(global.sites.hosts());
+        let credentials = rehearsal.credentials();
+        let keys = Keys::new(&credentials, "the simulator");
+        let cloud = open_cloud(endpoints, global, credentials, events.clone())?;
         let journal = Journal::open(rehearsal.state_folder())?;
         let ambient = Some((rehearsal.region(), "the simulator".to_owned()));
         let region = RegionSetting {
@@ -258,6 +265,7 @@ impl Session {
             cloud,
             journal,
             region,
+            keys,
             events,
             _rehearsal: Some(rehearsal),
         })

@@ -243,6 +243,15 @@ impl Endpoints {
             .map_or("https", |address| address.scheme)
     }
 
+    /// The same, over the internal network and by no profile.
+    pub(crate) fn inside(&self) -> Self {
+        self.clone().with_hosts(HostSettings {
+            network: Network::Internal,
+            api_hosts: BTreeMap::new(),
+            ..self.hosts.clone()
+        })
+    }
+
     /// How the cloud is reached.
     pub(crate) fn network(&self) -> Network {
         self.hosts.network

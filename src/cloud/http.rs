@@ -171,6 +171,14 @@ impl Response {
         date_of(&self.headers)
     }
 
+    /// How far the server's clock is ahead of this machine's, where the answer has just come and tells
+    /// it.
+    pub(crate) fn clock_offset(&self) -> Option<chrono::TimeDelta> {
+        let offset = offset_of(self.date()?, clock::now())?;
+        // A `Date` is cut to its second; its middle is the better guess.
+        offset.checked_add(&chrono::TimeDelta::milliseconds(500))
+    }
+
     /// How long the server asks to be left alone.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         let seconds = self

@@ -9,6 +9,7 @@ pub mod cos;
 pub mod credentials;
 mod endpoints;
 mod http;
+mod probe;
 mod renewal;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use endpoints::{
 };
 pub(crate) use http::{Again, Attempt, Signing};
 pub use http::{RequestError, RetryPolicy};
+pub use probe::{Answered, Probe};
 pub use renewal::CredentialsInUse;
 
 use api::{Action, Answer, ApiClient, ApiError};
@@ -101,6 +103,11 @@ impl Cloud {
     #[must_use]
     pub fn cos(&self) -> &CosClient {
         &self.cos
+    }
+
+    /// Where it sends.
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.api.http().settings().endpoints
     }
 
     /// The time by the servers' clock, as far as an answer has told it.

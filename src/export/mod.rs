@@ -37,8 +37,8 @@ pub use landing::Landing;
 pub use outcome::{ExportOutcome, OutcomeFile, OutcomeState};
 pub use policy::minimal_policy;
 pub use preflight::{
-    AttachedPolicy, DryRun, Fact, Facts, IfExists, LandingFacts, PreflightReport, check_image,
-    disks, fetch_image,
+    AccountQuestion, AccountReport, AttachedPolicy, DryRun, Fact, Facts, IfExists, Keys,
+    LandingFacts, PreflightReport, check_account, check_image, disks, fetch_image,
 };
 pub use record::{
     Baseline, FinishedObject, Record, RecordError, RecordFile, RecordState, WatchedName,

@@ -66,6 +66,14 @@ macro_rules! check_names {
 }
 
 check_names! {
+    /// Which keys are in use, and where they come from.
+    Credentials = "credentials",
+    /// Who the keys belong to.
+    Identity = "identity",
+    /// This machine's clock is near the server's.
+    Clock = "clock",
+    /// The hosts that are sent to answer.
+    Network = "network",
     /// Only custom images of this account can be exported.
     ImageType = "image-type",
     /// The image exists here and no other operation holds it.
@@ -104,6 +112,17 @@ check_names! {
     DownloadRight = "download-right",
     /// What the cloud itself says to a dry run.
     ServerDryRun = "server-dry-run",
+}
+
+impl CheckName {
+    /// Whether the check concerns the account alone, whatever it exports.
+    #[must_use]
+    pub const fn is_of_account(self) -> bool {
+        matches!(
+            self,
+            Self::Credentials | Self::Identity | Self::Clock | Self::Network
+        )
+    }
 }
 
 impl fmt::Display for CheckName {

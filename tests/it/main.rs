@@ -1,5 +1,6 @@
 //! The integration tests: the binary and the facades, from outside.
 
+mod account;
 mod again;
 mod bad_input;
 mod cli;

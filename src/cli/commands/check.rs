@@ -1,26 +1,34 @@
-//! `check`: every precondition with verdict, evidence and remedy; without an image, those of bucket,
-//! role and account.
+//! `check`: every precondition with verdict, evidence and remedy; without an image, those of the account:
+//! keys, caller, clock, hosts, storage, role, and the bucket where one is named.
 
-use cvm_export::error::Error;
+use cvm_export::error::{Error, ErrorKind};
 use cvm_export::event::EventKind;
-use cvm_export::export::{ExportOptions, Exporter, PreflightReport, minimal_policy};
+use cvm_export::export::{
+    AccountQuestion, AccountReport, ExportOptions, Exporter, PreflightReport, check_account,
+    minimal_policy,
+};
 use cvm_export::model::{CheckName, Finding, ImageId};
 use serde::Serialize;
 
 use super::exit::Exit;
-use super::settings::JournalUse;
+use super::settings::{JournalUse, Session};
 use super::{Context, RequestArgs};
 
 #[derive(clap::Args, Debug)]
-#[command(mut_arg("ids", |ids| ids.required(false).help(
-    "The image; repeat the flag for several. Without one, bucket, role and account alone are judged"
-)))]
+#[command(
+    mut_arg("ids", |ids| ids.required(false).requires("bucket").help(
+        "The image; repeat the flag for several. Without one, the account alone is checked"
+    )),
+    mut_arg("bucket", |bucket| bucket.required(false).help(
+        "The bucket, in full (name-1250000000) or without its AppId; needed with `--id`"
+    )),
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     request: RequestArgs,
 
     /// Print the CAM policy that the caller needs for this bucket, and check nothing
-    #[arg(long)]
+    #[arg(long, requires = "bucket")]
     print_policy: bool,
 }
 
@@ -38,17 +46,26 @@ struct Checks<'a> {
     items: Vec<Check<'a>>,
 }
 
+/// What a run brought.
+enum Found {
+    Policy(serde_json::Value),
+    Images(Vec<PreflightReport>),
+    Account(Box<AccountReport>),
+}
+
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
     let images = args.request.images()?;
     let started = cvm_export::clock::now();
-    let reports = context
+    let found = context
         .with_session(args.request.names(), JournalUse::IfThere, async |session| {
-            let destination = super::resolve(context, &session, &args.request.bucket).await?;
+            if images.is_empty() && !args.print_policy {
+                let account = account(&args, context, &session).await?;
+                return Ok(Found::Account(Box::new(account)));
+            }
+            let destination = super::resolve(context, &session, args.request.bucket()?).await?;
             if args.print_policy {
-                return Ok(Err(minimal_policy(
-                    &destination.bucket,
-                    &destination.region,
-                )));
+                let policy = minimal_policy(&destination.bucket, &destination.region);
+                return Ok(Found::Policy(policy));
             }
             let exporter = Exporter::new(
                 session.cloud.clone(),
@@ -56,21 +73,6 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 session.events.clone(),
                 context.signals.cancel(),
             );
-            if images.is_empty() {
-                session.events.emit(EventKind::CheckStarted {
-                    bucket: destination.bucket.clone(),
-                    region: destination.region.clone(),
-                });
-                let running = session.journal.count_running()?;
-                let role = &args.request.role_name;
-                let looking =
-                    PreflightReport::of_destination(&session.cloud, &destination, role, running);
-                let report = context.until_signalled(looking).await?;
-                session.events.emit(EventKind::Checked {
-                    findings: report.findings.clone(),
-                });
-                return Ok(Ok(vec![report]));
-            }
             let mut reports = Vec::new();
             for image_id in &images {
                 let (request, known) = args
@@ -83,20 +85,24 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                         .await?,
                 );
             }
-            Ok(Ok(reports))
+            Ok(Found::Images(reports))
         })
         .await?;
-    let reports = match reports {
-        Ok(reports) => reports,
-        Err(policy) => {
+    let (reports, refusal) = match found {
+        Found::Policy(policy) => {
             let text = serde_json::to_string_pretty(&policy).unwrap_or_default();
             context.printer.data(&text);
             context.printer.json(&policy);
             return Ok(Exit::Done);
         }
+        Found::Images(reports) => (reports, None),
+        Found::Account(account) => (vec![account.report], account.refusal),
     };
     let skipped = &args.request.skip_checks;
     print(&reports, skipped, context);
+    if let Some(refusal) = refusal {
+        return Err(refusal);
+    }
     let worst = reports
         .iter()
         .filter_map(|report| report.require(skipped).err());
@@ -108,6 +114,45 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
         _ if reports.len() > 1 => Exit::SomeFailed,
         [exit, ..] => *exit,
     })
+}
+
+/// Checks the account, and the bucket where one is named.
+async fn account(
+    args: &Args,
+    context: &Context<'_>,
+    session: &Session,
+) -> Result<AccountReport, Error> {
+    let (destination, refusal) = match &args.request.bucket {
+        None => (None, None),
+        Some(bucket) => match super::resolve(context, session, bucket).await {
+            Ok(destination) => (Some(destination), None),
+            // What can be told without the cloud's trust is what helps now.
+            Err(error) if error.kind() == ErrorKind::Credentials => (None, Some(error)),
+            Err(error) => return Err(error),
+        },
+    };
+    if let Some(destination) = &destination {
+        session.events.emit(EventKind::CheckStarted {
+            bucket: destination.bucket.clone(),
+            region: destination.region.clone(),
+        });
+    }
+    let setting = &session.region;
+    let ambient = setting.ambient.as_ref().map(|(region, _)| region);
+    let question = AccountQuestion {
+        keys: &session.keys,
+        destination: destination.as_ref(),
+        region: setting.flag.as_ref().or(ambient),
+        role: &args.request.role_name,
+        running_exports: session.journal.count_running()?,
+        refusal,
+    };
+    let checking = check_account(&session.cloud, question);
+    let account = context.until_signalled(checking).await?;
+    session.events.emit(EventKind::Checked {
+        findings: account.report.findings.clone(),
+    });
+    Ok(account)
 }
 
 fn print(reports: &[PreflightReport], skipped: &[CheckName], context: &Context<'_>) {
@@ -124,7 +169,7 @@ fn print(reports: &[PreflightReport], skipped: &[CheckName], context: &Context<'
             (Some(image_id), None) => {
                 format!("image `{image_id}` may be exportable, but what must be known is not")
             }
-            (None, Some(false)) => "no image can be exported there as asked".to_owned(),
+            (None, Some(false)) => "no image can be exported as it is".to_owned(),
             (None, _) => "no image was checked; name one with `--id`".to_owned(),
         };
         context

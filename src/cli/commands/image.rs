@@ -83,10 +83,10 @@ enum Item {
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
     let images = args.request.images()?;
     let started = cvm_export::clock::now();
-    let partials = images.iter().map(|image_id| {
-        let (bucket, format) = (&args.request.bucket, args.request.format);
-        Partial::new(Some(image_id.clone()), Some(bucket), None, Some(format))
-    });
+    let (bucket, format) = (args.request.bucket()?, args.request.format);
+    let partials = images
+        .iter()
+        .map(|image_id| Partial::new(Some(image_id.clone()), Some(bucket), None, Some(format)));
     context.partials.begin(partials.collect(), !args.dry_run);
     let journal_use = if args.dry_run {
         JournalUse::IfThere
@@ -95,7 +95,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     };
     let working = context
         .with_session(args.request.names(), journal_use, async |session| {
-            let destination = super::resolve(context, &session, &args.request.bucket).await?;
+            let destination = super::resolve(context, &session, bucket).await?;
             let exporter = Exporter::new(
                 session.cloud.clone(),
                 session.journal.clone(),

@@ -38,8 +38,8 @@ pub(super) struct RequestArgs {
     pub(super) ids: Vec<ImageId>,
 
     /// The bucket, in full (name-1250000000) or without its AppId
-    #[arg(long, alias = "BucketName", value_name = "BUCKET")]
-    pub(super) bucket: BucketName,
+    #[arg(long, alias = "BucketName", value_name = "BUCKET", required = true)]
+    pub(super) bucket: Option<BucketName>,
 
     /// The start of the files' names; may hold {image_id}, {image_name}, {date} and {time}
     #[arg(long, value_name = "PREFIX")]
@@ -71,8 +71,19 @@ impl RequestArgs {
     pub(super) fn names(&self) -> Names<'_> {
         Names {
             images: &self.ids,
-            bucket: Some(&self.bucket),
+            bucket: self.bucket.as_ref(),
         }
+    }
+
+    /// The bucket, which every command but a check of the account needs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when none is named.
+    pub(super) fn bucket(&self) -> Result<&BucketName, Error> {
+        self.bucket.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::Usage, "--bucket: no bucket is named")
+                .with_hint("name the bucket that the export goes to with `--bucket NAME`")
+        })
     }
 
     pub(super) fn scope(&self) -> DiskScope {

@@ -3,6 +3,7 @@
 //! To add one: a name in `model`, a function here, a row in [`CHECKS`], and a field of [`Facts`]
 //! where something new must be looked up.
 
+mod account;
 mod image;
 mod landing;
 
@@ -11,10 +12,12 @@ use std::collections::BTreeSet;
 use super::IfExists;
 use super::facts::{DryRun, Fact, Facts};
 use crate::cloud::actions::cvm::Image;
+use crate::cloud::cos::BucketEntry;
 use crate::export::record::RecordState;
 use crate::export::refusals::{self, Later, Refusal};
 use crate::export::request::DiskScope;
 use crate::model::{CheckName, Finding, ImageFormat, Verdict};
+pub(super) use account::judge_account;
 use image::{
     disk_count, disk_size, encryption, image_state, image_type, license, of_image, platform,
 };
@@ -189,12 +192,17 @@ const WITHOUT_IMAGE: &[CheckName] = &[
     CheckName::Quota,
 ];
 
-/// Judges what is true of every export to a bucket; no image was looked up.
+/// Judges what is true of every export to a bucket, or of the account where none was named; no image was
+/// looked up.
 #[must_use]
 pub(crate) fn judge_destination(facts: &Facts) -> Vec<Finding> {
     let rows = CHECKS
         .iter()
-        .filter(|check| WITHOUT_IMAGE.contains(&check.name));
+        .filter(|check| WITHOUT_IMAGE.contains(&check.name))
+        .filter(|check| {
+            let has_bucket = !matches!(facts.bucket, Fact::NotAsked);
+            check.name != CheckName::BucketRegion || has_bucket
+        });
     rows.map(|check| finding(check.name, (check.judge)(facts, IfExists::default())))
         .collect()
 }
@@ -291,12 +299,27 @@ fn cos_active(facts: &Facts) -> Judgement {
             "the account has no bucket at all",
             "activate COS in its console (console.cloud.tencent.com/cos) and create a bucket in the image's region",
         ),
+        (Fact::NotAsked, Fact::Known(buckets)) => pass(format!("COS lists {}", listed(buckets))),
         (_, Fact::Known(buckets)) => pass(format!("COS lists {} buckets", buckets.len())),
         (_, other) => unknown(
             other.why_unknown().unwrap_or_default(),
             "allow `name/cos:HeadBucket` on the bucket or `name/cos:GetService`",
         ),
     }
+}
+
+/// Buckets with their regions, the first ones of many.
+fn listed(buckets: &[BucketEntry]) -> String {
+    /// As many fit on a few lines of a terminal.
+    const SHOWN: usize = 10;
+    let shown = buckets.iter().take(SHOWN);
+    let mut names: Vec<String> = shown
+        .map(|entry| format!("{} ({})", entry.name, entry.region))
+        .collect();
+    if buckets.len() > SHOWN {
+        names.push(format!("and {} more", buckets.len() - SHOWN));
+    }
+    names.join(", ")
 }
 
 fn role(facts: &Facts) -> Judgement {

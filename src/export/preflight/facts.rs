@@ -18,6 +18,7 @@ use crate::export::claim::CLAIM_LIMIT_BYTES;
 use crate::export::landing::Landing;
 use crate::export::record::Record;
 use crate::export::request::{Disk, DiskRole, ExpectedFile, ExportRequest};
+use crate::export::resolve::Destination;
 use crate::model::{CloudText, ImageId, ObjectKey, Region};
 
 /// What is known about one thing.
@@ -102,6 +103,27 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// What is known of `request` when nothing was looked up.
+    pub(crate) fn not_asked(request: ExportRequest) -> Self {
+        Self {
+            request,
+            image: Fact::NotAsked,
+            found_in: Vec::new(),
+            snapshots: Fact::NotAsked,
+            buckets: Fact::NotAsked,
+            bucket: Fact::NotAsked,
+            role: Fact::NotAsked,
+            policies: Fact::NotAsked,
+            files: Ok(Vec::new()),
+            objects: BTreeMap::new(),
+            uploads: Fact::NotAsked,
+            claim: Fact::NotAsked,
+            dry_run: Fact::NotAsked,
+            running_exports: 0,
+            landing: None,
+        }
+    }
+
     /// Whether the record in the bucket is of another export under the same name, such as one in another
     /// format, that may be running.
     pub(crate) fn other_claim_runs(&self) -> bool {
@@ -284,44 +306,43 @@ pub async fn fetch_image(
     }
 }
 
-/// Looks up what concerns every export to `request`'s bucket; its image is not asked for.
+/// Looks up what concerns every export of the account, and every one to `destination` where there is
+/// one. `request` names the role; its image is not asked for.
 ///
 /// # Errors
 /// As [`gather`].
 pub(crate) async fn gather_destination(
     cloud: &Cloud,
     request: &ExportRequest,
-    buckets: Fact<Vec<BucketEntry>>,
+    destination: Option<&Destination>,
     running_exports: usize,
 ) -> Result<Facts, Error> {
     let cos = cloud.cos();
     let (buckets, bucket, role, policies) = tokio::try_join!(
         async {
-            match buckets {
-                Fact::NotAsked => cos_fact(cos.list_buckets().await),
-                known => Ok(known),
+            match destination.map(|destination| &destination.buckets) {
+                None | Some(Fact::NotAsked) => cos_fact(cos.list_buckets().await),
+                Some(known) => Ok(known.clone()),
             }
         },
-        async { existing(cos.head_bucket(&request.bucket, &request.region).await) },
+        async {
+            match destination {
+                None => Ok(Fact::NotAsked),
+                Some(Destination { bucket, region, .. }) => {
+                    existing(cos.head_bucket(bucket, region).await)
+                }
+            }
+        },
         fetch_role(cloud, request),
         fetch_policies(cloud, request),
     )?;
     Ok(Facts {
-        request: request.clone(),
-        image: Fact::NotAsked,
-        found_in: Vec::new(),
-        snapshots: Fact::NotAsked,
         buckets,
         bucket,
         role,
         policies,
-        files: Ok(Vec::new()),
-        objects: BTreeMap::new(),
-        uploads: Fact::NotAsked,
-        claim: Fact::NotAsked,
-        dry_run: Fact::NotAsked,
         running_exports,
-        landing: None,
+        ..Facts::not_asked(request.clone())
     })
 }
 
@@ -475,7 +496,7 @@ async fn ask_for_dry_run(cloud: &Cloud, request: &ExportRequest) -> Result<Fact<
     }
 }
 
-fn api_fact<T>(answer: Result<T, ApiError>) -> Result<Fact<T>, Error> {
+pub(super) fn api_fact<T>(answer: Result<T, ApiError>) -> Result<Fact<T>, Error> {
     match answer {
         Ok(value) => Ok(Fact::Known(value)),
         Err(error) => match error.kind() {

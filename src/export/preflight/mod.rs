@@ -1,25 +1,22 @@
 //! Every precondition of an export: looked up once, judged by pure functions, reported whole.
 
+mod account;
 mod checks;
 mod facts;
 mod landing;
 
+pub use account::{AccountQuestion, AccountReport, Keys, check_account};
 pub use checks::check_image;
 pub(crate) use checks::judge;
-use checks::judge_destination;
-use facts::gather_destination;
 pub use facts::{AttachedPolicy, DryRun, Fact, Facts, disks, fetch_image};
 pub(crate) use facts::{GatherOptions, gather};
 pub use landing::LandingFacts;
 
-use crate::cloud::Cloud;
 use crate::error::{Error, ErrorKind};
 use crate::export::record::Record;
-use crate::export::request::{DiskScope, ExportRequest};
-use crate::export::resolve::Destination;
-use crate::model::{CheckName, Finding, ImageFormat, ImageId, RoleName, Verdict};
+use crate::model::{CheckName, Finding, ImageId, Verdict};
 
-/// What was found about one image and its way to a bucket, or about the bucket alone.
+/// What was found about one image and its way to a bucket, or about the account.
 #[derive(Clone, Debug)]
 pub struct PreflightReport {
     /// What was looked up.
@@ -50,34 +47,7 @@ pub enum IfExists {
 }
 
 impl PreflightReport {
-    /// Checks what concerns every export to `destination` by `role`: the bucket, the role and the
-    /// account. `running_exports` are those that this machine's journal believes to be running.
-    ///
-    /// # Errors
-    /// Credentials that the cloud does not accept.
-    pub async fn of_destination(
-        cloud: &Cloud,
-        destination: &Destination,
-        role: &RoleName,
-        running_exports: usize,
-    ) -> Result<Self, Error> {
-        let request = ExportRequest {
-            // Nothing asks for it; `image_id` tells that there is none.
-            image_id: "img-none".parse()?,
-            region: destination.region.clone(),
-            bucket: destination.bucket.clone(),
-            prefix: None,
-            format: ImageFormat::default(),
-            scope: DiskScope::default(),
-            role: role.clone(),
-        };
-        let buckets = destination.buckets.clone();
-        let facts = gather_destination(cloud, &request, buckets, running_exports).await?;
-        let findings = judge_destination(&facts);
-        Ok(Self { facts, findings })
-    }
-
-    /// The image; `None` where the bucket alone was checked.
+    /// The image; `None` where the account was checked and no image.
     #[must_use]
     pub fn image_id(&self) -> Option<&ImageId> {
         match self.facts.image {
@@ -127,6 +97,9 @@ impl PreflightReport {
     pub fn require(&self, skipped: &[CheckName]) -> Result<(), Error> {
         let (subject, refusal) = match self.image_id() {
             Some(image_id) => (format!("image `{image_id}`"), "cannot be exported as asked"),
+            None if matches!(self.facts.bucket, Fact::NotAsked) => {
+                ("the account".to_owned(), "cannot export images as it is")
+            }
             None => (
                 format!("bucket `{}`", self.facts.request.bucket),
                 "cannot take an export as asked",
@@ -201,21 +174,8 @@ mod tests {
             remedy: None,
         });
         let facts = Facts {
-            request: samples::request(),
             image: Fact::Known(None),
-            found_in: Vec::new(),
-            snapshots: Fact::NotAsked,
-            buckets: Fact::NotAsked,
-            bucket: Fact::NotAsked,
-            role: Fact::NotAsked,
-            policies: Fact::NotAsked,
-            files: Ok(Vec::new()),
-            objects: std::collections::BTreeMap::new(),
-            uploads: Fact::NotAsked,
-            claim: Fact::NotAsked,
-            dry_run: Fact::NotAsked,
-            running_exports: 0,
-            landing: None,
+            ..Facts::not_asked(samples::request())
         };
         PreflightReport {
             facts,
