@@ -37,6 +37,7 @@ mod disk;
 mod effects;
 mod export;
 mod fault;
+mod grants;
 mod keys;
 mod log;
 mod metadata;
@@ -67,7 +68,7 @@ pub use keys::{Keys, WebIdentity};
 pub use log::Call;
 pub use storage::{Bucket, Object};
 pub use world::{
-    DiskUsage, DryRunAnswer, ExportFailure, Image, ImageDisk, Policy, Role, World,
+    CustomPolicy, DiskUsage, DryRunAnswer, ExportFailure, Image, ImageDisk, Policy, Role, World,
     derived_snapshot_id,
 };
 

@@ -205,8 +205,20 @@ pub struct Policy {
     pub name: String,
     /// `QCS` for presets, `User` for the account's own.
     pub policy_type: String,
-    /// Whether it grants writing into the buckets; the API does not show this.
+    /// Whether it grants writing into every bucket; the API does not show this. What a policy of
+    /// [`World::policies`] grants is in its document instead.
     pub writes: bool,
+}
+
+/// A policy of the account's own, with what it says.
+#[derive(Clone, Debug)]
+pub struct CustomPolicy {
+    /// Its name.
+    pub name: String,
+    /// What its maker wrote about it.
+    pub description: String,
+    /// What it allows and denies, as JSON text.
+    pub document: String,
 }
 
 /// A CAM role.
@@ -214,6 +226,8 @@ pub struct Policy {
 pub struct Role {
     /// Its name.
     pub name: String,
+    /// What its maker wrote about it.
+    pub description: String,
     /// The trust document as JSON text.
     pub trust: String,
     /// The policies that hang on it.
@@ -226,6 +240,7 @@ impl Role {
     pub fn for_exports() -> Self {
         Self {
             name: "CVM_QcsRole".to_owned(),
+            description: String::new(),
             trust: Self::trust_in("cvm.qcloud.com"),
             policies: vec![Policy {
                 name: "QcloudCOSDataFullControl".to_owned(),
@@ -266,10 +281,15 @@ impl Role {
                 _ => false,
             })
     }
+}
 
-    pub(super) fn can_write(&self) -> bool {
-        self.policies.iter().any(|policy| policy.writes)
-    }
+/// Roles and policies as they were before a change that has not taken effect yet.
+#[derive(Debug)]
+pub(super) struct EarlierAccess {
+    /// The age of the world at which the change takes effect.
+    until: Duration,
+    roles: Vec<Role>,
+    policies: Vec<CustomPolicy>,
 }
 
 fn is_cvm(service: &str) -> bool {
@@ -304,6 +324,10 @@ pub struct World {
     pub images: Vec<Image>,
     /// The roles.
     pub roles: Vec<Role>,
+    /// The account's own policies.
+    pub policies: Vec<CustomPolicy>,
+    /// How long after a call of CAM its change is seen, by other calls and by the exporter.
+    pub access_delay: Option<Duration>,
     /// The buckets by full name.
     pub buckets: BTreeMap<String, Bucket>,
     /// How many exports may run at the same time.
@@ -341,6 +365,8 @@ pub struct World {
     pub rate_limits_kept: bool,
     /// How temporary keys are handed out.
     pub keys: Keys,
+    /// What is still seen of roles and policies, the earliest first.
+    pub(super) earlier_access: Vec<EarlierAccess>,
     /// Every pair of keys that is good; the first is the caller's own.
     pub(super) accepted: Vec<Credentials>,
     /// The exports that were ever started, in order.
@@ -358,6 +384,8 @@ impl World {
             uin: "100000000001".to_owned(),
             images: Vec::new(),
             roles: Vec::new(),
+            policies: Vec::new(),
+            access_delay: None,
             buckets: BTreeMap::new(),
             task_limit: 5,
             other_tasks: 0,
@@ -376,6 +404,7 @@ impl World {
             storage_class: "STANDARD".to_owned(),
             rate_limits_kept: true,
             keys: Keys::default(),
+            earlier_access: Vec::new(),
             accepted: Vec::new(),
             exports: Vec::new(),
             // The number in the documentation's example.
@@ -413,6 +442,29 @@ impl World {
     /// The role of this name.
     pub fn role_mut(&mut self, name: &str) -> Option<&mut Role> {
         self.roles.iter_mut().find(|role| role.name == name)
+    }
+
+    /// Notes what roles and policies look like before a call changes them.
+    pub(super) fn before_access_change(&mut self) {
+        let now = self.elapsed();
+        self.earlier_access.retain(|earlier| earlier.until > now);
+        if let Some(delay) = self.access_delay {
+            self.earlier_access.push(EarlierAccess {
+                until: now.saturating_add(delay),
+                roles: self.roles.clone(),
+                policies: self.policies.clone(),
+            });
+        }
+    }
+
+    /// Roles and policies as they are seen now: without the changes that have not taken effect.
+    pub(super) fn access(&self) -> (&[Role], &[CustomPolicy]) {
+        let now = self.elapsed();
+        let earlier = self.earlier_access.iter().find(|known| known.until > now);
+        match earlier {
+            Some(earlier) => (&earlier.roles, &earlier.policies),
+            None => (&self.roles, &self.policies),
+        }
     }
 
     /// Adds an empty bucket of this full name, in place of one of the same name.

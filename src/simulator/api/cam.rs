@@ -2,11 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::super::world::{Policy, Role, World};
+use super::super::world::{CustomPolicy, Policy, Role, World};
 use super::parameters::{Field, Kind, Parameters};
 use super::{Action, ApiError, Scene};
 
 const VERSION: &str = "2019-01-16";
+
+/// The longest description (error `DescriptionLengthOverlimit` of the SDKs).
+const DESCRIPTION_LIMIT_BYTES: usize = 300;
 
 /// The presets of the documentation and whether each grants writing into buckets.
 const PRESETS: &[(&str, bool)] = &[
@@ -74,6 +77,63 @@ pub(super) const ACTIONS: &[Action] = &[
         ],
         detach_role_policy,
     ),
+    action(
+        "UpdateAssumeRolePolicy",
+        &[
+            Field::required("PolicyDocument", Kind::Text),
+            Field::optional("RoleId", Kind::Text),
+            Field::optional("RoleName", Kind::Text),
+        ],
+        update_assume_role_policy,
+    ),
+    action(
+        "DeleteRole",
+        &[
+            Field::optional("RoleId", Kind::Text),
+            Field::optional("RoleName", Kind::Text),
+        ],
+        delete_role,
+    ),
+    action(
+        "CreatePolicy",
+        &[
+            Field::required("PolicyName", Kind::Text),
+            Field::required("PolicyDocument", Kind::Text),
+            Field::optional("Description", Kind::Text),
+            Field::optional("Tags", Kind::Tags),
+        ],
+        create_policy,
+    ),
+    action(
+        "GetPolicy",
+        &[Field::required("PolicyId", Kind::Unsigned)],
+        get_policy,
+    ),
+    action(
+        "ListPolicies",
+        &[
+            Field::optional("Rp", Kind::Unsigned),
+            Field::optional("Page", Kind::Unsigned),
+            Field::optional("Scope", Kind::Text),
+            Field::optional("Keyword", Kind::Text),
+        ],
+        list_policies,
+    ),
+    action(
+        "UpdatePolicy",
+        &[
+            Field::optional("PolicyId", Kind::Unsigned),
+            Field::optional("PolicyName", Kind::Text),
+            Field::optional("Description", Kind::Text),
+            Field::optional("PolicyDocument", Kind::Text),
+        ],
+        update_policy,
+    ),
+    action(
+        "DeletePolicy",
+        &[Field::required("PolicyId", Kind::UnsignedList)],
+        delete_policy,
+    ),
 ];
 
 const fn action(
@@ -92,9 +152,9 @@ const fn action(
     }
 }
 
-/// The place of the role that either parameter names.
+/// The place among `roles` of the one that either parameter names.
 fn find(
-    world: &World,
+    roles: &[Role],
     parameters: &Parameters,
     id_field: &str,
     name_field: &str,
@@ -106,7 +166,7 @@ fn find(
             format!("One of `{id_field}` and `{name_field}` must be given."),
         ));
     }
-    let place = world.roles.iter().position(|role| {
+    let place = roles.iter().position(|role| {
         id.is_none_or(|id| role_id(role) == id) && name.is_none_or(|name| role.name == name)
     });
     place.ok_or_else(|| ApiError::new("InvalidParameter.RoleNotExist", "The role does not exist."))
@@ -123,12 +183,13 @@ fn role_id(role: &Role) -> String {
 }
 
 fn get_role(world: &mut World, _: &Scene<'_>, parameters: &Parameters) -> Result<Value, ApiError> {
-    let role = &world.roles[find(world, parameters, "RoleId", "RoleName")?];
+    let (roles, _) = world.access();
+    let role = &roles[find(roles, parameters, "RoleId", "RoleName")?];
     Ok(json!({"RoleInfo": {
         "RoleId": role_id(role),
         "RoleName": role.name,
         "PolicyDocument": role.trust,
-        "Description": "",
+        "Description": role.description,
         "AddTime": "2024-01-01 00:00:00",
         "UpdateTime": "2024-01-01 00:00:00",
         "ConsoleLogin": 0,
@@ -145,15 +206,8 @@ fn list_attached_role_policies(
     _: &Scene<'_>,
     parameters: &Parameters,
 ) -> Result<Value, ApiError> {
-    let role = &world.roles[find(world, parameters, "RoleId", "RoleName")?];
-    let page = parameters.unsigned("Page").unwrap_or(1);
-    let size = parameters.unsigned("Rp").unwrap_or(20);
-    if page < 1 || !(1..=200).contains(&size) {
-        return Err(ApiError::new(
-            "InvalidParameter.ParamError",
-            "`Page` starts at 1, and `Rp` is at most 200.",
-        ));
-    }
+    let (roles, _) = world.access();
+    let role = &roles[find(roles, parameters, "RoleId", "RoleName")?];
     let found: Vec<Value> = role
         .policies
         .iter()
@@ -167,6 +221,19 @@ fn list_attached_role_policies(
         })
         .map(describe_policy)
         .collect();
+    page_of(found, parameters)
+}
+
+/// One page of a list, by `Page` from 1 and `Rp` for each.
+fn page_of(found: Vec<Value>, parameters: &Parameters) -> Result<Value, ApiError> {
+    let page = parameters.unsigned("Page").unwrap_or(1);
+    let size = parameters.unsigned("Rp").unwrap_or(20);
+    if page < 1 || !(1..=200).contains(&size) {
+        return Err(ApiError::new(
+            "InvalidParameter.ParamError",
+            "`Page` starts at 1, and `Rp` is at most 200.",
+        ));
+    }
     let number = |value| usize::try_from(value).unwrap_or(usize::MAX);
     let before = number(page - 1).saturating_mul(number(size));
     let total = found.len();
@@ -213,22 +280,230 @@ fn create_role(
             "A role of this name exists.",
         ));
     }
-    let trust = parameters.text("PolicyDocument").unwrap_or_default();
-    let document: Result<Value, _> = serde_json::from_str(trust);
-    if !document.is_ok_and(|document| document["statement"].is_array()) {
-        return Err(ApiError::new(
-            "InvalidParameter.PrincipalError",
-            "The policy document is not valid.",
-        ));
-    }
+    let trust = document(parameters, "InvalidParameter.PrincipalError")?;
     let role = Role {
         name: name.to_owned(),
-        trust: trust.to_owned(),
+        description: description(parameters)?,
+        trust,
         policies: Vec::new(),
     };
     let id = role_id(&role);
+    world.before_access_change();
     world.roles.push(role);
     Ok(json!({"RoleId": id}))
+}
+
+fn update_assume_role_policy(
+    world: &mut World,
+    _: &Scene<'_>,
+    parameters: &Parameters,
+) -> Result<Value, ApiError> {
+    let place = find(&world.roles, parameters, "RoleId", "RoleName")?;
+    let trust = document(parameters, "InvalidParameter.PrincipalError")?;
+    world.before_access_change();
+    world.roles[place].trust = trust;
+    Ok(json!({}))
+}
+
+fn delete_role(
+    world: &mut World,
+    _: &Scene<'_>,
+    parameters: &Parameters,
+) -> Result<Value, ApiError> {
+    let place = find(&world.roles, parameters, "RoleId", "RoleName")?;
+    world.before_access_change();
+    world.roles.remove(place);
+    Ok(json!({}))
+}
+
+/// `PolicyDocument`, which must hold statements; `code` refuses anything else.
+fn document(parameters: &Parameters, code: &str) -> Result<String, ApiError> {
+    let text = parameters.text("PolicyDocument").unwrap_or_default();
+    let document: Result<Value, _> = serde_json::from_str(text);
+    if document.is_ok_and(|document| document["statement"].is_array()) {
+        return Ok(text.to_owned());
+    }
+    Err(ApiError::new(code, "The policy document is not valid."))
+}
+
+fn description(parameters: &Parameters) -> Result<String, ApiError> {
+    let text = parameters.text("Description").unwrap_or_default();
+    if text.len() > DESCRIPTION_LIMIT_BYTES {
+        return Err(ApiError::new(
+            "InvalidParameter.DescriptionLengthOverlimit",
+            format!("`Description` is longer than {DESCRIPTION_LIMIT_BYTES} bytes."),
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn create_policy(
+    world: &mut World,
+    _: &Scene<'_>,
+    parameters: &Parameters,
+) -> Result<Value, ApiError> {
+    let name = parameters.text("PolicyName").unwrap_or_default();
+    let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@-_".contains(&byte);
+    if name.is_empty() || name.len() > 128 || !name.bytes().all(is_sign) {
+        return Err(ApiError::new(
+            "InvalidParameter.PolicyNameError",
+            "The policy name is not valid.",
+        ));
+    }
+    let is_taken = world.policies.iter().any(|policy| policy.name == name);
+    if is_taken || PRESETS.iter().any(|(preset, _)| *preset == name) {
+        return Err(ApiError::new(
+            "FailedOperation.PolicyNameInUse",
+            "A policy of this name exists.",
+        ));
+    }
+    let policy = CustomPolicy {
+        name: name.to_owned(),
+        description: description(parameters)?,
+        document: document(parameters, "InvalidParameter.PolicyDocumentError")?,
+    };
+    let id = number_of(&policy.name);
+    world.before_access_change();
+    world.policies.push(policy);
+    Ok(json!({"PolicyId": id}))
+}
+
+/// The place among `policies` of the one with this number or name.
+fn find_policy(
+    policies: &[CustomPolicy],
+    id: Option<u64>,
+    name: Option<&str>,
+) -> Result<usize, ApiError> {
+    let place = policies.iter().position(|policy| {
+        Some(policy.name.as_str()) == name || Some(number_of(&policy.name)) == id
+    });
+    place.ok_or_else(|| {
+        ApiError::new(
+            "ResourceNotFound.PolicyIdNotFound",
+            "The policy does not exist.",
+        )
+    })
+}
+
+fn get_policy(
+    world: &mut World,
+    _: &Scene<'_>,
+    parameters: &Parameters,
+) -> Result<Value, ApiError> {
+    let (_, policies) = world.access();
+    let policy = &policies[find_policy(policies, parameters.unsigned("PolicyId"), None)?];
+    Ok(json!({
+        "PolicyName": policy.name,
+        "Description": policy.description,
+        "Type": 1,
+        "AddTime": "2024-01-01 00:00:00",
+        "UpdateTime": "2024-01-01 00:00:00",
+        // The cloud escapes slashes, as its example shows.
+        "PolicyDocument": policy.document.replace('/', "\\/"),
+        "PresetAlias": null,
+        "IsServiceLinkedRolePolicy": 0,
+    }))
+}
+
+fn list_policies(
+    world: &mut World,
+    _: &Scene<'_>,
+    parameters: &Parameters,
+) -> Result<Value, ApiError> {
+    let (roles, policies) = world.access();
+    let scope = parameters.text("Scope").unwrap_or("All");
+    if !matches!(scope, "All" | "QCS" | "Local") {
+        return Err(ApiError::new(
+            "InvalidParameter.ScopeError",
+            "`Scope` is All, QCS or Local.",
+        ));
+    }
+    let keyword = parameters.text("Keyword").unwrap_or_default();
+    let own = policies.iter().filter(|_| scope != "QCS").map(|policy| {
+        let (name, description) = (policy.name.as_str(), policy.description.as_str());
+        (name, description, 1)
+    });
+    let presets = PRESETS.iter().filter(|_| scope != "Local");
+    let found = own
+        .chain(presets.map(|(name, _)| (*name, "", 2)))
+        .filter(|(name, ..)| name.contains(keyword))
+        .map(|(name, description, kind)| {
+            let carriers = roles.iter().filter(|role| {
+                let mut attached = role.policies.iter();
+                attached.any(|policy| policy.name == name)
+            });
+            json!({
+                "PolicyId": number_of(name),
+                "PolicyName": name,
+                "AddTime": "2024-01-01 00:00:00",
+                "UpdateTime": "2024-01-01 00:00:00",
+                "Type": kind,
+                "Description": description,
+                "CreateMode": 2,
+                "Attachments": 0,
+                "ServiceType": null,
+                "IsAttached": null,
+                "Deactived": 0,
+                "DeactivedDetail": null,
+                "IsServiceLinkedPolicy": 0,
+                "AttachEntityCount": carriers.count(),
+                "AttachEntityBoundaryCount": 0,
+            })
+        })
+        .collect();
+    page_of(found, parameters)
+}
+
+fn update_policy(
+    world: &mut World,
+    _: &Scene<'_>,
+    parameters: &Parameters,
+) -> Result<Value, ApiError> {
+    let (id, name) = (
+        parameters.unsigned("PolicyId"),
+        parameters.text("PolicyName"),
+    );
+    let place = find_policy(&world.policies, id, name)?;
+    let document = match parameters.text("PolicyDocument") {
+        None => None,
+        Some(_) => Some(document(
+            parameters,
+            "InvalidParameter.PolicyDocumentError",
+        )?),
+    };
+    let text = description(parameters)?;
+    world.before_access_change();
+    let policy = &mut world.policies[place];
+    if let Some(document) = document {
+        policy.document = document;
+    }
+    if parameters.text("Description").is_some() {
+        policy.description = text;
+    }
+    Ok(json!({}))
+}
+
+/// Whether the cloud refuses to delete a policy that hangs somewhere is not published; here it is
+/// taken off, so that a client that deletes too much is seen.
+fn delete_policy(
+    world: &mut World,
+    _: &Scene<'_>,
+    parameters: &Parameters,
+) -> Result<Value, ApiError> {
+    let mut names = Vec::new();
+    for id in parameters.unsigned_list("PolicyId") {
+        let place = find_policy(&world.policies, Some(id), None)?;
+        names.push(world.policies[place].name.clone());
+    }
+    world.before_access_change();
+    world
+        .policies
+        .retain(|policy| !names.contains(&policy.name));
+    for role in &mut world.roles {
+        role.policies
+            .retain(|policy| policy.policy_type != "User" || !names.contains(&policy.name));
+    }
+    Ok(json!({}))
 }
 
 fn attach_role_policy(
@@ -236,15 +511,12 @@ fn attach_role_policy(
     _: &Scene<'_>,
     parameters: &Parameters,
 ) -> Result<Value, ApiError> {
-    let place = find(world, parameters, "AttachRoleId", "AttachRoleName")?;
-    let (name, writes) = preset(parameters)?;
+    let place = find(&world.roles, parameters, "AttachRoleId", "AttachRoleName")?;
+    let policy = attachable(world, parameters)?;
+    world.before_access_change();
     let policies = &mut world.roles[place].policies;
-    if policies.iter().all(|policy| policy.name != name) {
-        policies.push(Policy {
-            name: name.to_owned(),
-            policy_type: "QCS".to_owned(),
-            writes,
-        });
+    if policies.iter().all(|known| known.name != policy.name) {
+        policies.push(policy);
     }
     Ok(json!({}))
 }
@@ -254,30 +526,40 @@ fn detach_role_policy(
     _: &Scene<'_>,
     parameters: &Parameters,
 ) -> Result<Value, ApiError> {
-    let place = find(world, parameters, "DetachRoleId", "DetachRoleName")?;
+    let place = find(&world.roles, parameters, "DetachRoleId", "DetachRoleName")?;
     let (id, name) = (
         parameters.unsigned("PolicyId"),
         parameters.text("PolicyName"),
     );
+    world.before_access_change();
     world.roles[place]
         .policies
         .retain(|policy| Some(policy.name.as_str()) != name && Some(number_of(&policy.name)) != id);
     Ok(json!({}))
 }
 
-/// The preset that the parameters name.
-fn preset(parameters: &Parameters) -> Result<(&'static str, bool), ApiError> {
+/// The preset or the account's own policy that the parameters name.
+fn attachable(world: &World, parameters: &Parameters) -> Result<Policy, ApiError> {
     let (id, name) = (
         parameters.unsigned("PolicyId"),
         parameters.text("PolicyName"),
     );
-    let found = PRESETS
-        .iter()
-        .find(|(known, _)| Some(*known) == name || Some(number_of(known)) == id);
-    found.copied().ok_or_else(|| {
-        ApiError::new(
-            "InvalidParameter.PolicyIdNotExist",
-            "The policy does not exist.",
-        )
+    let is_meant = |known: &str| Some(known) == name || Some(number_of(known)) == id;
+    let preset = PRESETS.iter().find(|(known, _)| is_meant(known));
+    let own = world.policies.iter().find(|policy| is_meant(&policy.name));
+    let (name, policy_type, writes) = match (preset, own) {
+        (Some((name, writes)), _) => ((*name).to_owned(), "QCS", *writes),
+        (None, Some(own)) => (own.name.clone(), "User", false),
+        (None, None) => {
+            return Err(ApiError::new(
+                "InvalidParameter.PolicyIdNotExist",
+                "The policy does not exist.",
+            ));
+        }
+    };
+    Ok(Policy {
+        name,
+        policy_type: policy_type.to_owned(),
+        writes,
     })
 }

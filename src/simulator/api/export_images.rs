@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::model::ImageFormat;
 
 use super::super::export::{ExportItem, ExportTarget, PlannedFile, exported_disks, plan};
+use super::super::grants::{self, Target};
 use super::super::storage::KEY_LIMIT_BYTES;
 use super::super::world::{DiskUsage, DryRunAnswer, Image, Role, World};
 use super::parameters::Parameters;
@@ -55,15 +56,6 @@ pub(super) fn export_images(
     let role_name = parameters.text("RoleName").unwrap_or(DEFAULT_ROLE);
     let role = find_role(world, role_name)?;
     check_bucket(world, scene.region, target.bucket)?;
-    if !role.can_write() {
-        return Err(ApiError::new(
-            "InvalidParameterValue.InvalidBucketPermissionForExport",
-            format!(
-                "The role `{role_name}` may not write to the bucket `{}`.",
-                target.bucket
-            ),
-        ));
-    }
     let mut prefixes = prefixes.into_iter();
     let files: Vec<PlannedFile> = images
         .into_iter()
@@ -72,6 +64,31 @@ pub(super) fn export_images(
             plan(ExportItem { image, prefix }, target, world.naming)
         })
         .collect();
+    let (_, policies) = world.access();
+    let may_write = |file: &PlannedFile| {
+        let key = &file.real_key;
+        let (region, bucket) = (scene.region, target.bucket);
+        let app_id = &world.app_id;
+        grants::may_write(
+            role,
+            policies,
+            Target {
+                region,
+                app_id,
+                bucket,
+                key,
+            },
+        )
+    };
+    if !files.iter().all(may_write) {
+        return Err(ApiError::new(
+            "InvalidParameterValue.InvalidBucketPermissionForExport",
+            format!(
+                "The role `{role_name}` may not write to the bucket `{}`.",
+                target.bucket
+            ),
+        ));
+    }
     if let Some(file) = files
         .iter()
         .find(|file| file.told_key.len() > KEY_LIMIT_BYTES)
@@ -155,7 +172,8 @@ fn check_image(image: &Image, is_root_disk_only: bool) -> Result<(), ApiError> {
 }
 
 fn find_role<'w>(world: &'w World, name: &str) -> Result<&'w Role, ApiError> {
-    let role = world.roles.iter().find(|role| role.name == name);
+    let (roles, _) = world.access();
+    let role = roles.iter().find(|role| role.name == name);
     role.filter(|role| role.trusts_cvm()).ok_or_else(|| {
         ApiError::new(
             "AuthFailure.CamRoleNameAuthenticateFailed",

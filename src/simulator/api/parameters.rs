@@ -9,6 +9,7 @@ use super::ApiError;
 pub(super) enum Kind {
     Text,
     Unsigned,
+    UnsignedList,
     Flag,
     Texts,
     /// A list of `{"Name": …, "Values": […]}`.
@@ -85,6 +86,14 @@ impl Parameters {
         self.0.get(name)?.as_u64()
     }
 
+    pub(super) fn unsigned_list(&self, name: &str) -> Vec<u64> {
+        let list = self.0.get(name).and_then(Value::as_array);
+        list.into_iter()
+            .flatten()
+            .filter_map(Value::as_u64)
+            .collect()
+    }
+
     pub(super) fn flag(&self, name: &str) -> bool {
         self.0.get(name).and_then(Value::as_bool).unwrap_or(false)
     }
@@ -145,6 +154,9 @@ fn check(name: &str, value: &Value, kind: Kind) -> Result<(), ApiError> {
     let is_right = match kind {
         Kind::Text => value.is_string(),
         Kind::Unsigned => value.is_u64(),
+        Kind::UnsignedList => value
+            .as_array()
+            .is_some_and(|list| list.iter().all(Value::is_u64)),
         Kind::Flag => value.is_boolean(),
         Kind::Texts => value
             .as_array()
