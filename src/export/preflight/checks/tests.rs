@@ -76,6 +76,8 @@ fn policies(list: &[(&str, bool)]) -> Fact<Vec<AttachedPolicy>> {
 
 fn trust(document: &str) -> Fact<Option<RoleInfo>> {
     Fact::Known(Some(RoleInfo {
+        role_name: "CVM_QcsRole".into(),
+        description: "".into(),
         policy_document: document.into(),
     }))
 }
