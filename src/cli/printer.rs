@@ -132,6 +132,11 @@ impl Printer {
         drop(writeln!(io::stderr().lock(), "{line}"));
     }
 
+    /// A question on stderr, whose answer follows on the same line.
+    pub(crate) fn question(&self, text: &str) {
+        drop(write!(io::stderr().lock(), "{text}"));
+    }
+
     /// An error with its causes and what to do next; an object where JSON was asked for.
     pub(crate) fn error(&self, error: &Error, signal: Option<Signal>) {
         if self.output != Output::Text {

@@ -109,7 +109,7 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, default_value_t, value_name = "WHEN")]
     pub(crate) color: ColorChoice,
 
-    /// Never ask (no command of this version does)
+    /// Never ask; what would be asked needs --yes then
     #[arg(long, global = true)]
     pub(crate) no_input: bool,
 }

@@ -8,6 +8,7 @@
 //! journal is written before each step, and read before any check.
 
 mod attach;
+mod authorize;
 mod claim;
 mod earlier;
 mod journal;
@@ -21,6 +22,7 @@ mod refusals;
 mod request;
 mod resolve;
 mod resume;
+mod role;
 #[cfg(test)]
 mod samples;
 mod submit;
@@ -32,13 +34,16 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
 pub use attach::WaitTarget;
+pub use authorize::{
+    Access, AccessPlan, Authorizer, Effect, Grant, Intent, Left, PlannedStep, Step,
+};
 pub use journal::{Journal, JournalError};
 pub use landing::Landing;
 pub use outcome::{ExportOutcome, OutcomeFile, OutcomeState};
 pub use policy::minimal_policy;
 pub use preflight::{
     AccountQuestion, AccountReport, AttachedPolicy, DryRun, Fact, Facts, IfExists, Keys,
-    LandingFacts, PreflightReport, check_account, check_image, disks, fetch_image,
+    LandingFacts, PreflightReport, check_account, check_image, check_role, disks, fetch_image,
 };
 pub use record::{
     Baseline, FinishedObject, Record, RecordError, RecordFile, RecordState, WatchedName,
@@ -48,6 +53,7 @@ pub use request::{
     Disk, DiskRole, DiskScope, ExpectedFile, ExportRequest, Identity, PrefixTemplate,
 };
 pub use resolve::{Destination, RegionSetting, resolve};
+pub use role::WritingPreset;
 pub use submit::Queueing;
 pub use watch::PollPolicy;
 

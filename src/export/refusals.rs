@@ -51,12 +51,13 @@ pub(crate) const BUSY_IMAGE: &str =
 pub(crate) const FEATURE_TICKET: &str = "apply for image export by a ticket (console, Support, Submit a ticket; product CVM): \
      name the account's uin, the region, the image id and the bucket, and ask to enable \
      \"export custom image to COS\"";
-/// What to do about a role that CVM cannot use.
-pub(crate) const ROLE_SETUP: &str = "in the CAM console make a role for the product service CVM (cvm) named like the one \
+/// What to do about a role that CVM cannot use; checks put the bucket in the place of NAME.
+pub(crate) const ROLE_SETUP: &str = "`cvm-export authorize --bucket NAME` shows what is missing and makes it; or in the CAM console \
+     make a role for the product service CVM (cvm) named like the one \
      above, or tick \"let CVM access my COS bucket\" once in the console's export window";
 /// What to do about a role that cannot write.
-pub(crate) const ROLE_POLICY: &str = "attach `QcloudCOSDataFullControl`, or a custom policy that allows writing to this \
-     bucket, to the role in the CAM console";
+pub(crate) const ROLE_POLICY: &str = "`cvm-export authorize --bucket NAME` shows what is missing and makes it; or attach \
+     `QcloudCOSDataFullControl`, or a custom policy that allows writing to this bucket, to the role in the CAM console";
 /// What to do about a bucket that the export does not find.
 pub(crate) const BUCKET: &str =
     "name a bucket of the image's region in full (`--bucket NAME-APPID`), or create one there";

@@ -15,6 +15,7 @@ fn help_names_every_flag_and_exit_code() {
         "",
         "image",
         "check",
+        "authorize",
         "wait",
         "status",
         "images",

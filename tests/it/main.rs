@@ -2,6 +2,7 @@
 
 mod account;
 mod again;
+mod authorize;
 mod bad_input;
 mod cli;
 mod commands;

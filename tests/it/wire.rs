@@ -7,6 +7,7 @@
 
 mod actions;
 mod api;
+mod cam;
 mod cos;
 mod server;
 mod writing;

@@ -6,10 +6,11 @@ use cvm_export::export::{
     ExportOptions, ExportOutcome, ExportRequest, Exporter, IfExists, Known, OutcomeFile, Queueing,
     Waiting,
 };
-use cvm_export::model::ImageId;
+use cvm_export::model::{CheckName, ImageId};
 use futures_util::StreamExt;
 use serde::Serialize;
 
+use super::authorize::{self, Consent};
 use super::exit::{Exit, Signal};
 use super::partial::Partial;
 use super::settings::JournalUse;
@@ -33,6 +34,14 @@ pub(crate) struct Args {
     /// Check only, the cloud's own dry run included
     #[arg(long, alias = "DryRun")]
     dry_run: bool,
+
+    /// Make the role that CVM needs, as `authorize` does, when and only when it is not there
+    #[arg(long)]
+    authorize: bool,
+
+    /// Agree beforehand to what --authorize would change
+    #[arg(long, requires = "authorize")]
+    yes: bool,
 
     /// Submit and leave; `wait` takes the watch up
     #[arg(long, conflicts_with = "download")]
@@ -109,6 +118,15 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             let wording = futures_util::stream::iter(wording).buffered(CONCURRENT_EXPORTS);
             let requests: Vec<Result<(ExportRequest, Known), Error>> = wording.collect().await;
             refuse_same_names(&requests, args.landing.download.is_some())?;
+            if args.authorize && !args.request.skip_checks.contains(&CheckName::Role) {
+                let consent = if args.dry_run {
+                    Consent::ShowOnly
+                } else {
+                    Consent::asked_for(args.yes)
+                };
+                let requests = requests.iter().flatten().map(|(request, _)| request);
+                authorize::where_needed(context, &session, requests, consent).await?;
+            }
             let options = args.options();
             // One download after the other: each uses the line as well as it can.
             let turn = tokio::sync::Mutex::new(());

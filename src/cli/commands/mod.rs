@@ -1,5 +1,6 @@
 //! One file for each command: its arguments, and a function that runs it.
 
+pub(super) mod authorize;
 pub(super) mod check;
 pub(super) mod download;
 pub(super) mod image;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::PreflightReport;
-use super::checks::{judge_account, judge_destination};
-use super::facts::{Fact, api_fact, gather_destination};
+use super::checks::{judge_account, judge_destination, judge_role};
+use super::facts::{Fact, Facts, api_fact, fetch_policies, fetch_role, gather_destination};
 use crate::auth::Credentials;
 use crate::cloud::actions::sts::{GetCallerIdentity, GetCallerIdentityResponse};
 use crate::cloud::credentials::Resolved;
@@ -15,7 +15,7 @@ use crate::cloud::{Cloud, Network, Probe};
 use crate::error::Error;
 use crate::export::request::{DiskScope, ExportRequest};
 use crate::export::resolve::Destination;
-use crate::model::{ImageFormat, Region, RoleName};
+use crate::model::{Finding, ImageFormat, Region, RoleName};
 
 /// The region of calls that need one and belong to none, as in Tencent's SDKs.
 const ANY_REGION: &str = "ap-guangzhou";
@@ -202,12 +202,26 @@ pub async fn check_account(
             findings.extend(judge_destination(&facts));
             facts
         }
-        None => super::Facts::not_asked(request),
+        None => Facts::not_asked(request),
     };
     Ok(AccountReport {
         report: PreflightReport { facts, findings },
         refusal,
     })
+}
+
+/// Checks the role of `request` alone.
+///
+/// # Errors
+/// Credentials that the cloud does not accept.
+pub async fn check_role(cloud: &Cloud, request: &ExportRequest) -> Result<Finding, Error> {
+    let (role, policies) =
+        tokio::try_join!(fetch_role(cloud, request), fetch_policies(cloud, request))?;
+    Ok(judge_role(&Facts {
+        role,
+        policies,
+        ..Facts::not_asked(request.clone())
+    }))
 }
 
 /// A request that names what is known; nothing asks for the rest.

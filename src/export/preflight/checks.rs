@@ -16,23 +16,13 @@ use crate::cloud::cos::BucketEntry;
 use crate::export::record::RecordState;
 use crate::export::refusals::{self, Later, Refusal};
 use crate::export::request::DiskScope;
+use crate::export::role::{DEFAULT_ROLE, is_writing_preset, trusts_cvm};
 use crate::model::{CheckName, Finding, ImageFormat, Verdict};
 pub(super) use account::judge_account;
 use image::{
     disk_count, disk_size, encryption, image_state, image_type, license, of_image, platform,
 };
 use landing::{folder, of_landing, right, room};
-
-/// The service principals of CVM: the documented carrier (product page 598/19447), and a spelling
-/// that occurs in bucket policies.
-const CVM_PRINCIPALS: &[&str] = &["cvm.qcloud.com", "cvm.cloud.tencent.com"];
-/// Preset policies that allow writing to COS.
-const WRITING_PRESETS: &[&str] = &[
-    "AdministratorAccess",
-    "QcloudCOSDataFullControl",
-    "QcloudCOSDataWriteOnly",
-    "QcloudCOSFullAccess",
-];
 
 /// How COS says that it does not serve an account (product page 436/7730): by code, and by the status
 /// alone where HEAD has no body.
@@ -207,6 +197,12 @@ pub(crate) fn judge_destination(facts: &Facts) -> Vec<Finding> {
         .collect()
 }
 
+/// Judges the role alone.
+#[must_use]
+pub(super) fn judge_role(facts: &Facts) -> Finding {
+    finding(CheckName::Role, role(facts))
+}
+
 /// Judges what an image alone tells, for lists of images.
 #[must_use]
 pub fn check_image(image: &Image, scope: DiskScope) -> Vec<Finding> {
@@ -327,7 +323,10 @@ fn role(facts: &Facts) -> Judgement {
     let role = match &facts.role {
         Fact::Known(Some(role)) => role,
         Fact::Known(None) => {
-            return fail(format!("there is no role `{name}`"), refusals::ROLE_SETUP);
+            return fail(
+                format!("there is no role `{name}`"),
+                with_command(facts, refusals::ROLE_SETUP),
+            );
         }
         other => {
             return unknown(
@@ -340,7 +339,7 @@ fn role(facts: &Facts) -> Judgement {
     if trust == Some(false) {
         return fail(
             format!("role `{name}` does not trust the service CVM"),
-            refusals::ROLE_SETUP,
+            with_command(facts, refusals::ROLE_SETUP),
         );
     }
     let policies = match &facts.policies {
@@ -352,10 +351,9 @@ fn role(facts: &Facts) -> Judgement {
             );
         }
     };
-    let writes = |name: &str| WRITING_PRESETS.contains(&name);
     if let Some(policy) = policies
         .iter()
-        .find(|policy| policy.is_preset && writes(policy.name.as_str()))
+        .find(|policy| policy.is_preset && is_writing_preset(policy.name.as_str()))
     {
         return match trust {
             Some(_) => pass(format!(
@@ -388,40 +386,18 @@ fn role(facts: &Facts) -> Judgement {
     };
     fail(
         format!("role `{name}` carries {carried}: nothing that allows writing to COS"),
-        refusals::ROLE_POLICY,
+        with_command(facts, refusals::ROLE_POLICY),
     )
 }
 
-/// Whether a trust document names CVM as a service; `None` when it cannot be read.
-fn trusts_cvm(document: &str) -> Option<bool> {
-    let document: serde_json::Value = serde_json::from_str(document).ok()?;
-    let statements = match field(&document, "statement")? {
-        serde_json::Value::Array(statements) => statements.clone(),
-        single => vec![single.clone()],
-    };
-    Some(statements.iter().any(|statement| {
-        let effect = field(statement, "effect").and_then(serde_json::Value::as_str);
-        let services =
-            field(statement, "principal").and_then(|principal| field(principal, "service"));
-        let names = match services {
-            Some(serde_json::Value::Array(names)) => {
-                names.iter().filter_map(|name| name.as_str()).collect()
-            }
-            Some(serde_json::Value::String(name)) => vec![name.as_str()],
-            _ => Vec::new(),
-        };
-        effect.is_none_or(|effect| effect.eq_ignore_ascii_case("allow"))
-            && names.iter().any(|name| CVM_PRINCIPALS.contains(name))
-    }))
-}
-
-/// The field `name` in whatever case: the documents show lower case, other tools write capitals.
-fn field<'a>(value: &'a serde_json::Value, name: &str) -> Option<&'a serde_json::Value> {
-    value
-        .as_object()?
-        .iter()
-        .find(|(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value)
+/// The remedy with the command that mends this very role for this very bucket.
+fn with_command(facts: &Facts, remedy: &str) -> String {
+    let request = &facts.request;
+    let mut flags = format!("--bucket {}", request.bucket);
+    if request.role.as_str() != DEFAULT_ROLE {
+        flags.push_str(&format!(" --role-name {}", request.role));
+    }
+    remedy.replacen("--bucket NAME", &flags, 1)
 }
 
 fn feature(facts: &Facts) -> Judgement {

@@ -415,7 +415,7 @@ async fn find_elsewhere(
         .collect())
 }
 
-async fn fetch_role(
+pub(super) async fn fetch_role(
     cloud: &Cloud,
     request: &ExportRequest,
 ) -> Result<Fact<Option<RoleInfo>>, Error> {
@@ -429,7 +429,7 @@ async fn fetch_role(
     }
 }
 
-async fn fetch_policies(
+pub(super) async fn fetch_policies(
     cloud: &Cloud,
     request: &ExportRequest,
 ) -> Result<Fact<Vec<AttachedPolicy>>, Error> {
@@ -452,7 +452,8 @@ async fn fetch_policies(
     }
 }
 
-fn says_no_such_role(error: &ApiError) -> bool {
+/// Whether the cloud says that the account has no role of this name.
+pub(crate) fn says_no_such_role(error: &ApiError) -> bool {
     error
         .code()
         .is_some_and(|code| code.contains("RoleNotExist") || code.starts_with("ResourceNotFound"))

@@ -5,11 +5,11 @@ mod checks;
 mod facts;
 mod landing;
 
-pub use account::{AccountQuestion, AccountReport, Keys, check_account};
+pub use account::{AccountQuestion, AccountReport, Keys, check_account, check_role};
 pub use checks::check_image;
 pub(crate) use checks::judge;
 pub use facts::{AttachedPolicy, DryRun, Fact, Facts, disks, fetch_image};
-pub(crate) use facts::{GatherOptions, gather};
+pub(crate) use facts::{GatherOptions, gather, says_no_such_role};
 pub use landing::LandingFacts;
 
 use crate::error::{Error, ErrorKind};

@@ -1,0 +1,441 @@
+//! Lets CVM write exports: what the console's tick "let CVM access my COS bucket" does, in the open.
+//!
+//! ```text
+//! look ─► plan ─► (shown, agreed to) ─► carry out ─► look until it is seen
+//! ```
+//!
+//! The plan is a pure function of what exists. Roles and policies are known by their names, so that a
+//! run that was interrupted, or whose answer was lost, is completed by looking again: nothing is made
+//! twice. Whoever calls this asks; nothing in here does.
+
+mod plan;
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+pub use plan::{Access, AccessPlan, Grant, Left, PlannedStep, Step};
+
+use crate::clock::Stopwatch;
+use crate::cloud::Cloud;
+use crate::cloud::actions::cam::{
+    AttachRolePolicy, CreatePolicy, CreateRole, DeletePolicy, DeleteRole, DetachRolePolicy,
+    GetPolicy, GetRole, ListAttachedRolePolicies, ListPolicies, UpdateAssumeRolePolicy,
+    UpdatePolicy,
+};
+use crate::cloud::api::{ApiError, ApiErrorKind};
+use crate::error::{Error, ErrorKind};
+use crate::export::preflight::{AttachedPolicy, says_no_such_role};
+use crate::model::RoleName;
+use plan::{Found, FoundPolicy, FoundRole, plan, plan_revocation};
+
+/// The largest page of CAM's lists, and the last one that can be asked for (page 598/34570).
+const PAGE_LIMIT: u64 = 200;
+
+/// How often the cloud is looked at anew after a lost answer before the run gives up. Each look repeats
+/// its own requests as well.
+const LOOKS_AFTER_LOSS: usize = 3;
+
+/// How often it is looked for what has a name that is taken: about a minute, by the pauses below.
+const TAKEN_LOOKS: usize = 22;
+
+/// The pause between the first looks for an effect, and the longest one. CAM allows 20 calls a second.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// The rights that looking needs.
+const RIGHTS_TO_LOOK: &[&str] = &[
+    "GetRole",
+    "ListAttachedRolePolicies",
+    "ListPolicies",
+    "GetPolicy",
+];
+
+/// Which way things are to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// The access is wanted.
+    Authorize,
+    /// The access is wanted no more.
+    Revoke,
+}
+
+/// Whether what was changed is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The cloud shows it.
+    Seen,
+    /// The cloud has taken it and does not show it yet.
+    NotYet,
+}
+
+/// Plans and makes changes of one access.
+#[derive(Clone, Debug)]
+pub struct Authorizer {
+    cloud: Cloud,
+    access: Access,
+    intent: Intent,
+    cancel: CancellationToken,
+}
+
+impl Authorizer {
+    /// An authorizer that stops between two steps when `cancel` says so.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a prefix that a policy would read as a pattern.
+    pub fn new(
+        cloud: Cloud,
+        access: Access,
+        intent: Intent,
+        cancel: CancellationToken,
+    ) -> Result<Self, Error> {
+        access.grant.require_literal()?;
+        Ok(Self {
+            cloud,
+            access,
+            intent,
+            cancel,
+        })
+    }
+
+    /// The access that this is about.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Which way things go.
+    #[must_use]
+    pub fn intent(&self) -> Intent {
+        self.intent
+    }
+
+    /// Looks at what exists and plans what has to change; changes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Permission`] where the caller may not look, [`ErrorKind::Precondition`] where
+    /// the change would touch what others made, and whatever keeps the cloud from answering.
+    pub async fn plan(&self) -> Result<AccessPlan, Error> {
+        let looking = self.look();
+        let found = tokio::select! {
+            () = self.cancel.cancelled() => return Err(interrupted()),
+            found = looking => found.map_err(|error| not_allowed(error, RIGHTS_TO_LOOK))?,
+        };
+        match self.intent {
+            Intent::Authorize => plan(&found, &self.access),
+            Intent::Revoke => Ok(plan_revocation(&found, &self.access)),
+        }
+    }
+
+    /// Makes the changes of `plan`, in order, and marks each that is made. A change whose answer is lost
+    /// is looked for before it is made again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Permission`] with the rights that are missing, [`ErrorKind::Interrupted`] after a
+    /// signal, and the cloud's refusals. Marked steps stand; the same command completes the rest.
+    pub async fn carry_out(&self, plan: &mut AccessPlan) -> Result<(), Error> {
+        let mut losses = 0;
+        let mut lost: Option<usize> = None;
+        while let Some(place) = plan.steps.iter().position(|planned| !planned.done) {
+            if self.cancel.is_cancelled() {
+                return Err(interrupted());
+            }
+            let step = plan.steps[place].step.clone();
+            let Err(error) = self.take(&step).await else {
+                plan.steps[place].done = true;
+                continue;
+            };
+            if step.is_removal() && says_gone(&error) || lost == Some(place) && says_taken(&error) {
+                plan.steps[place].done = true;
+            } else if says_taken(&error) {
+                // Somebody was faster, or an earlier run's change is only seen now.
+                self.look_until_seen(plan, place).await?;
+            } else if error.proves_nothing_happened() || losses == LOOKS_AFTER_LOSS {
+                let rights: Vec<&str> = plan.steps.iter().map(|owed| owed.step.call()).collect();
+                return Err(not_allowed(error, &rights));
+            } else {
+                losses += 1;
+                lost = Some(place);
+                self.catch_up(plan).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks until the cloud shows everything that was planned, for at most `patience`.
+    ///
+    /// # Errors
+    /// As [`Authorizer::plan`].
+    pub async fn await_effect(&self, patience: Duration) -> Result<Effect, Error> {
+        let stopwatch = Stopwatch::start();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if self.plan().await?.steps.is_empty() {
+                return Ok(Effect::Seen);
+            }
+            let remaining = patience.saturating_sub(stopwatch.elapsed());
+            if remaining.is_zero() {
+                return Ok(Effect::NotYet);
+            }
+            self.rest(pause.min(remaining)).await?;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn rest(&self, pause: Duration) -> Result<(), Error> {
+        tokio::select! {
+            () = self.cancel.cancelled() => Err(interrupted()),
+            () = tokio::time::sleep(pause) => Ok(()),
+        }
+    }
+
+    async fn catch_up(&self, plan: &mut AccessPlan) -> Result<(), Error> {
+        let now = self.plan().await?;
+        if plan.catch_up(&now) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Precondition,
+            "somebody else is changing the role or its policies, and what is left to do is no longer what was shown",
+        )
+        .with_hint("run `cvm-export authorize` again: it shows what is left now"))
+    }
+
+    /// Looks until the thing that the step at `place` would make is there to be seen.
+    async fn look_until_seen(&self, plan: &mut AccessPlan, place: usize) -> Result<(), Error> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..TAKEN_LOOKS {
+            self.catch_up(plan).await?;
+            if plan.steps[place].done {
+                return Ok(());
+            }
+            self.rest(pause).await?;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        let step = &plan.steps[place].step;
+        Err(Error::new(
+            ErrorKind::Refused,
+            format!(
+                "the cloud would not {step}, since the name is taken, and does not show what has it"
+            ),
+        )
+        .with_hint("run `cvm-export authorize` again in a minute: it goes on where this run ended"))
+    }
+
+    async fn look(&self) -> Result<Found, ApiError> {
+        let cloud = &self.cloud;
+        let (role, attached, policy) = tokio::try_join!(
+            fetch_role(cloud, &self.access.role),
+            fetch_attached(cloud, &self.access.role),
+            async {
+                match &self.access.grant {
+                    Grant::Bucket { .. } => {
+                        fetch_policy(cloud, &self.access.grant.policy_name()).await
+                    }
+                    Grant::Preset(_) => Ok(None),
+                }
+            },
+        )?;
+        Ok(Found {
+            role,
+            attached,
+            policy,
+        })
+    }
+
+    async fn take(&self, step: &Step) -> Result<(), ApiError> {
+        let cloud = &self.cloud;
+        match step.clone() {
+            Step::CreateRole {
+                role: role_name,
+                document,
+                description,
+            } => {
+                let policy_document = document.to_string();
+                let call = CreateRole {
+                    role_name,
+                    policy_document,
+                    description,
+                };
+                cloud.call(None, &call).await.map(drop)
+            }
+            Step::UpdateTrust {
+                role: role_name,
+                document,
+                ..
+            } => {
+                let policy_document = document.to_string();
+                let call = UpdateAssumeRolePolicy {
+                    role_name,
+                    policy_document,
+                };
+                cloud.call(None, &call).await.map(drop)
+            }
+            Step::CreatePolicy {
+                policy: policy_name,
+                document,
+                description,
+            } => {
+                let policy_document = document.to_string();
+                let call = CreatePolicy {
+                    policy_name,
+                    policy_document,
+                    description,
+                };
+                cloud.call(None, &call).await.map(drop)
+            }
+            Step::UpdatePolicy {
+                policy_id,
+                document,
+                ..
+            } => {
+                let policy_document = document.to_string();
+                let call = UpdatePolicy {
+                    policy_id,
+                    policy_document,
+                };
+                cloud.call(None, &call).await.map(drop)
+            }
+            Step::AttachPolicy {
+                role: attach_role_name,
+                policy: policy_name,
+            } => {
+                let call = AttachRolePolicy {
+                    policy_name,
+                    attach_role_name,
+                };
+                cloud.call(None, &call).await.map(drop)
+            }
+            Step::DetachPolicy {
+                role: detach_role_name,
+                policy: policy_name,
+            } => {
+                let call = DetachRolePolicy {
+                    policy_name,
+                    detach_role_name,
+                };
+                cloud.call(None, &call).await.map(drop)
+            }
+            Step::DeletePolicy { policy_id, .. } => {
+                let policy_id = vec![policy_id];
+                cloud
+                    .call(None, &DeletePolicy { policy_id })
+                    .await
+                    .map(drop)
+            }
+            Step::DeleteRole { role: role_name } => {
+                cloud.call(None, &DeleteRole { role_name }).await.map(drop)
+            }
+        }
+    }
+}
+
+async fn fetch_role(cloud: &Cloud, name: &RoleName) -> Result<Option<FoundRole>, ApiError> {
+    let role_name = name.clone();
+    match cloud.call(None, &GetRole { role_name }).await {
+        Ok(answer) => {
+            let role = answer.value.role_info;
+            Ok(Some(FoundRole {
+                // Documents spell the usual role in two ways; which one exists is CAM's to say.
+                name: role.role_name.as_str().parse().unwrap_or(name.clone()),
+                description: role.description,
+                trust: role.policy_document,
+            }))
+        }
+        Err(error) if says_no_such_role(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn fetch_attached(cloud: &Cloud, name: &RoleName) -> Result<Vec<AttachedPolicy>, ApiError> {
+    // A role cannot carry more policies than the largest page holds.
+    let call = ListAttachedRolePolicies {
+        role_name: name.clone(),
+        page: 1,
+        rp: PAGE_LIMIT,
+    };
+    match cloud.call(None, &call).await {
+        Ok(answer) => {
+            let policies = answer.value.list.into_iter().map(|policy| AttachedPolicy {
+                is_preset: policy.policy_type.is_some_and(|kind| kind == "QCS"),
+                name: policy.policy_name,
+            });
+            Ok(policies.collect())
+        }
+        Err(error) if says_no_such_role(&error) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The account's own policy of this very name; the keyword of the list finds longer ones as well.
+async fn fetch_policy(cloud: &Cloud, name: &str) -> Result<Option<FoundPolicy>, ApiError> {
+    for page in 1..=PAGE_LIMIT {
+        let call = ListPolicies {
+            rp: PAGE_LIMIT,
+            page,
+            scope: "Local",
+            keyword: name.to_owned(),
+        };
+        let list = cloud.call(None, &call).await?.value.list;
+        let is_last = (list.len() as u64) < PAGE_LIMIT;
+        let mut named = list.into_iter().filter(|entry| entry.policy_name == *name);
+        if let Some(entry) = named.next() {
+            let policy_id = entry.policy_id;
+            return match cloud.call(None, &GetPolicy { policy_id }).await {
+                Ok(answer) => Ok(Some(FoundPolicy {
+                    id: policy_id,
+                    description: answer.value.description,
+                    document: answer.value.policy_document,
+                    carriers: entry.attach_entity_count,
+                })),
+                // Deleted between the two looks.
+                Err(error) if says_gone(&error) => Ok(None),
+                Err(error) => Err(error),
+            };
+        }
+        if is_last {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a name that was to be used is taken (error lists of the SDKs, `cam/v20190116`).
+fn says_taken(error: &ApiError) -> bool {
+    error
+        .code()
+        .is_some_and(|code| code.ends_with("RoleNameInUse") || code.ends_with("PolicyNameInUse"))
+}
+
+/// Whether what was to be taken away is not there (the same lists).
+fn says_gone(error: &ApiError) -> bool {
+    says_no_such_role(error)
+        || error
+            .code()
+            .is_some_and(|code| code.ends_with("PolicyIdNotExist"))
+}
+
+/// The error of a call, with the rights that the whole command needs where one is missing.
+fn not_allowed(error: ApiError, rights: &[&str]) -> Error {
+    let is_denied = error.kind() == ApiErrorKind::NotPermitted;
+    let error = Error::from(error);
+    if !is_denied {
+        return error;
+    }
+    let rights: Vec<String> = rights
+        .iter()
+        .map(|right| format!("`cam:{right}`"))
+        .collect();
+    error.with_hint(format!(
+        "allow {} to these credentials, or have somebody run `cvm-export authorize` who may; what was done before stands",
+        rights.join(", ")
+    ))
+}
+
+fn interrupted() -> Error {
+    Error::new(
+        ErrorKind::Interrupted,
+        "interrupted; what was changed before stands",
+    )
+    .with_hint("`cvm-export authorize` run again completes it")
+}

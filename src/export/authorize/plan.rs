@@ -1,0 +1,578 @@
+//! What has to change so that CVM can write exports, decided from what exists. Pure.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::error::{Error, ErrorKind};
+use crate::export::preflight::AttachedPolicy;
+use crate::export::role::{self, WritingPreset};
+use crate::model::{BucketName, CloudText, Prefix, Region, RoleName};
+
+/// What descriptions hold by which a later run knows its own roles and policies.
+const MARK: &str = "(made by cvm-export authorize)";
+
+/// What the role is to be allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// Writing into one bucket, by a policy of its own.
+    Bucket {
+        /// The bucket, with its AppId.
+        bucket: BucketName,
+        /// Its region.
+        region: Region,
+        /// The start of the names that may be written; everything where there is none.
+        prefix: Option<Prefix>,
+    },
+    /// Writing into every bucket of the account, by a policy of Tencent Cloud.
+    Preset(WritingPreset),
+}
+
+impl Grant {
+    /// The name of the policy. The one for a bucket follows from the bucket alone, so that a later run
+    /// finds it.
+    #[must_use]
+    pub fn policy_name(&self) -> String {
+        match self {
+            Self::Bucket { bucket, .. } => format!("cvm-export-{bucket}"),
+            Self::Preset(preset) => preset.name().to_owned(),
+        }
+    }
+
+    /// Refuses a prefix that would stand for more than itself.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a prefix with a wildcard of CAM's resources in it.
+    pub(super) fn require_literal(&self) -> Result<(), Error> {
+        match self {
+            Self::Bucket {
+                prefix: Some(prefix),
+                ..
+            } if prefix.as_str().contains(['*', '?']) => Err(Error::new(
+                ErrorKind::Usage,
+                format!("--prefix: `{prefix}` holds a star or a question mark, which a policy would read as any text"),
+            )
+            .with_hint("leave `--prefix` out, or name a start without them")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bucket {
+                bucket,
+                prefix: None,
+                ..
+            } => write!(formatter, "write to bucket `{bucket}`"),
+            Self::Bucket {
+                bucket,
+                prefix: Some(prefix),
+                ..
+            } => write!(
+                formatter,
+                "write to bucket `{bucket}` under names that start with `{prefix}`"
+            ),
+            Self::Preset(preset) => write!(
+                formatter,
+                "write to every bucket of the account (preset policy `{preset}`)"
+            ),
+        }
+    }
+}
+
+/// The role and its right that are wanted, or wanted no more.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The role that CVM takes on.
+    pub role: RoleName,
+    /// What it may do.
+    pub grant: Grant,
+}
+
+/// What exists.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    pub(super) role: Option<FoundRole>,
+    /// What hangs on the role.
+    pub(super) attached: Vec<AttachedPolicy>,
+    /// The account's own policy that has the name of the one for the bucket.
+    pub(super) policy: Option<FoundPolicy>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct FoundRole {
+    /// As CAM spells it.
+    pub(super) name: RoleName,
+    pub(super) description: CloudText,
+    pub(super) trust: CloudText,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct FoundPolicy {
+    pub(super) id: u64,
+    pub(super) description: CloudText,
+    pub(super) document: CloudText,
+    /// How many users, groups and roles carry it, where the cloud tells.
+    pub(super) carriers: Option<u64>,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum Step {
+    /// A role is created.
+    CreateRole {
+        /// The role.
+        role: RoleName,
+        /// Who may take it on.
+        document: Value,
+        /// What it says about itself.
+        description: String,
+    },
+    /// CVM is added to those who may take the role on.
+    UpdateTrust {
+        /// The role.
+        role: RoleName,
+        /// Who may take it on so far.
+        before: Value,
+        /// Who may take it on afterwards.
+        document: Value,
+    },
+    /// A policy is created.
+    CreatePolicy {
+        /// The policy.
+        policy: String,
+        /// What it allows.
+        document: Value,
+        /// What it says about itself.
+        description: String,
+    },
+    /// A policy that an earlier run made is replaced.
+    UpdatePolicy {
+        /// The policy.
+        policy: String,
+        /// Its number.
+        policy_id: u64,
+        /// What it allows so far.
+        before: Value,
+        /// What it allows afterwards.
+        document: Value,
+    },
+    /// A policy is attached to the role.
+    AttachPolicy {
+        /// The role.
+        role: RoleName,
+        /// The policy.
+        policy: String,
+    },
+    /// A policy is taken off the role.
+    DetachPolicy {
+        /// The role.
+        role: RoleName,
+        /// The policy.
+        policy: String,
+    },
+    /// A policy is deleted.
+    DeletePolicy {
+        /// The policy.
+        policy: String,
+        /// Its number.
+        policy_id: u64,
+    },
+    /// A role is deleted.
+    DeleteRole {
+        /// The role.
+        role: RoleName,
+    },
+}
+
+impl Step {
+    /// The call that does it.
+    #[must_use]
+    pub const fn call(&self) -> &'static str {
+        match self {
+            Self::CreateRole { .. } => "CreateRole",
+            Self::UpdateTrust { .. } => "UpdateAssumeRolePolicy",
+            Self::CreatePolicy { .. } => "CreatePolicy",
+            Self::UpdatePolicy { .. } => "UpdatePolicy",
+            Self::AttachPolicy { .. } => "AttachRolePolicy",
+            Self::DetachPolicy { .. } => "DetachRolePolicy",
+            Self::DeletePolicy { .. } => "DeletePolicy",
+            Self::DeleteRole { .. } => "DeleteRole",
+        }
+    }
+
+    /// The documents that belong to it, each with a word for what it is.
+    #[must_use]
+    pub fn documents(&self) -> Vec<(&'static str, &Value)> {
+        match self {
+            Self::CreateRole { document, .. } => vec![("trust", document)],
+            Self::CreatePolicy { document, .. } => vec![("policy", document)],
+            Self::UpdateTrust {
+                before, document, ..
+            }
+            | Self::UpdatePolicy {
+                before, document, ..
+            } => vec![("before", before), ("after", document)],
+            Self::AttachPolicy { .. }
+            | Self::DetachPolicy { .. }
+            | Self::DeletePolicy { .. }
+            | Self::DeleteRole { .. } => Vec::new(),
+        }
+    }
+
+    /// Whether it takes something away, so that it is done where there is nothing.
+    pub(super) const fn is_removal(&self) -> bool {
+        matches!(
+            self,
+            Self::DetachPolicy { .. } | Self::DeletePolicy { .. } | Self::DeleteRole { .. }
+        )
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateRole { role, .. } => {
+                write!(
+                    formatter,
+                    "create role `{role}`, which the service CVM may take on"
+                )
+            }
+            Self::UpdateTrust { role, .. } => write!(
+                formatter,
+                "let the service CVM take on role `{role}`, besides all that may do so already"
+            ),
+            Self::CreatePolicy { policy, .. } => write!(formatter, "create policy `{policy}`"),
+            Self::UpdatePolicy { policy, .. } => {
+                write!(formatter, "replace what policy `{policy}` allows")
+            }
+            Self::AttachPolicy { role, policy } => {
+                write!(formatter, "attach policy `{policy}` to role `{role}`")
+            }
+            Self::DetachPolicy { role, policy } => {
+                write!(formatter, "detach policy `{policy}` from role `{role}`")
+            }
+            Self::DeletePolicy { policy, .. } => write!(formatter, "delete policy `{policy}`"),
+            Self::DeleteRole { role } => write!(formatter, "delete role `{role}`"),
+        }
+    }
+}
+
+/// A change, and whether it is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedStep {
+    /// The change.
+    #[serde(flatten)]
+    pub step: Step,
+    /// Whether it is made.
+    pub done: bool,
+}
+
+/// Something that stays as it is although one might expect otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Left {
+    /// What stays.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+/// What has to change, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessPlan {
+    /// The role, as CAM spells it.
+    pub role: RoleName,
+    /// The changes.
+    pub steps: Vec<PlannedStep>,
+    /// What stays.
+    pub left: Vec<Left>,
+}
+
+impl AccessPlan {
+    fn new(role: &RoleName) -> Self {
+        Self {
+            role: role.clone(),
+            steps: Vec::new(),
+            left: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, step: Step) {
+        let done = false;
+        self.steps.push(PlannedStep { step, done });
+    }
+
+    fn leave(&mut self, what: impl Into<String>, why: impl Into<String>) {
+        let (what, why) = (what.into(), why.into());
+        self.left.push(Left { what, why });
+    }
+
+    /// Whether nothing is left to be done.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.steps.iter().all(|planned| planned.done)
+    }
+
+    /// Takes over what a new look says: steps that it does not ask for any more are done. `false` where
+    /// it asks for something that nobody has agreed to.
+    pub(super) fn catch_up(&mut self, now: &Self) -> bool {
+        let agreed = |step: &Step| self.steps.iter().any(|planned| planned.step == *step);
+        if !now.steps.iter().all(|planned| agreed(&planned.step)) {
+            return false;
+        }
+        for planned in &mut self.steps {
+            let is_owed = now.steps.iter().any(|owed| owed.step == planned.step);
+            planned.done = planned.done || !is_owed;
+        }
+        true
+    }
+}
+
+/// The way from what is `found` to the `wanted` access.
+///
+/// # Errors
+/// [`ErrorKind::Precondition`] where that would touch what is not ours, or what cannot be read.
+pub(super) fn plan(found: &Found, wanted: &Access) -> Result<AccessPlan, Error> {
+    let name = found.role.as_ref().map_or(&wanted.role, |role| &role.name);
+    let mut plan = AccessPlan::new(name);
+    match &found.role {
+        None => plan.push(Step::CreateRole {
+            role: name.clone(),
+            document: role::trust_document(),
+            description: format!("Lets CVM export images to COS {MARK}"),
+        }),
+        Some(existing) => {
+            let trust = existing.trust.as_str();
+            if role::trusts_cvm(trust) != Some(true) {
+                let read = || Some((serde_json::from_str(trust).ok()?, role::with_cvm(trust)?));
+                let (before, document) = read().ok_or_else(|| trust_unreadable(name))?;
+                let role = name.clone();
+                plan.push(Step::UpdateTrust {
+                    role,
+                    before,
+                    document,
+                });
+            }
+        }
+    }
+    let policy = wanted.grant.policy_name();
+    let is_preset = match &wanted.grant {
+        Grant::Preset(_) => true,
+        Grant::Bucket { bucket, .. } => {
+            let wide = found
+                .attached
+                .iter()
+                .find(|policy| policy.is_preset && role::is_writing_preset(policy.name.as_str()));
+            if let Some(wide) = wide {
+                plan.leave(
+                    format!("policy `{}` on role `{name}`", wide.name),
+                    "it allows writing to every bucket, so that this one needs no policy of its own",
+                );
+                return Ok(plan);
+            }
+            let document = policy_document(&wanted.grant);
+            match &found.policy {
+                None => plan.push(Step::CreatePolicy {
+                    policy: policy.clone(),
+                    document,
+                    description: format!("Lets CVM write exported images to {bucket} {MARK}"),
+                }),
+                Some(existing) => {
+                    let before = serde_json::from_str(existing.document.as_str());
+                    let before = before.unwrap_or_else(|_| json!(existing.document.as_str()));
+                    if normal(&before) != normal(&document) {
+                        if !existing.description.as_str().contains(MARK) {
+                            return Err(policy_of_others(&policy));
+                        }
+                        plan.push(Step::UpdatePolicy {
+                            policy: policy.clone(),
+                            policy_id: existing.id,
+                            before,
+                            document,
+                        });
+                    }
+                }
+            }
+            false
+        }
+    };
+    if !carries(found, &policy, is_preset) {
+        let role = name.clone();
+        plan.push(Step::AttachPolicy { role, policy });
+    }
+    Ok(plan)
+}
+
+fn carries(found: &Found, policy: &str, is_preset: bool) -> bool {
+    found
+        .attached
+        .iter()
+        .any(|attached| attached.name == *policy && attached.is_preset == is_preset)
+}
+
+/// The way back: takes away what carries our mark, and nothing else.
+pub(super) fn plan_revocation(found: &Found, unwanted: &Access) -> AccessPlan {
+    let name = found
+        .role
+        .as_ref()
+        .map_or(&unwanted.role, |role| &role.name);
+    let mut plan = AccessPlan::new(name);
+    let is_own_role = found
+        .role
+        .as_ref()
+        .is_some_and(|role| role.description.as_str().contains(MARK));
+    let policy = unwanted.grant.policy_name();
+    let mut detached = false;
+    match &unwanted.grant {
+        Grant::Preset(_) if !carries(found, &policy, true) => {}
+        Grant::Preset(_) if is_own_role => {
+            detached = true;
+            plan.push(Step::DetachPolicy {
+                role: name.clone(),
+                policy: policy.clone(),
+            });
+        }
+        Grant::Preset(_) => plan.leave(
+            format!("policy `{policy}` on role `{name}`"),
+            "the role was not made by cvm-export, and nothing tells who attached a preset policy",
+        ),
+        Grant::Bucket { .. } => match &found.policy {
+            None => {}
+            Some(existing) if existing.description.as_str().contains(MARK) => {
+                if carries(found, &policy, false) {
+                    detached = true;
+                    plan.push(Step::DetachPolicy {
+                        role: name.clone(),
+                        policy: policy.clone(),
+                    });
+                }
+                let what = format!("policy `{policy}`");
+                match existing.carriers {
+                    None => plan.leave(what, "the cloud does not say whether others carry it"),
+                    Some(count) if count > u64::from(detached) => {
+                        plan.leave(what, "other users, groups or roles carry it as well");
+                    }
+                    Some(_) => plan.push(Step::DeletePolicy {
+                        policy: policy.clone(),
+                        policy_id: existing.id,
+                    }),
+                }
+            }
+            Some(_) => plan.leave(
+                format!("policy `{policy}`"),
+                "it was not made by cvm-export",
+            ),
+        },
+    }
+    let Some(role) = &found.role else {
+        return plan;
+    };
+    let others: Vec<&str> = found
+        .attached
+        .iter()
+        .map(|attached| attached.name.as_str())
+        .filter(|attached| !detached || *attached != policy)
+        .collect();
+    let what = format!("role `{name}`");
+    if !is_own_role {
+        plan.leave(
+            what,
+            "it was not made by cvm-export; who may take it on stays as it is",
+        );
+    } else if !others.is_empty() {
+        plan.leave(what, format!("it carries {} as well", others.join(", ")));
+    } else if !role::trusts_cvm_alone(role.trust.as_str()) {
+        plan.leave(what, "others than CVM may take it on by now");
+    } else {
+        plan.push(Step::DeleteRole { role: name.clone() });
+    }
+    plan
+}
+
+/// What the policy for a bucket allows: what an upload by parts needs, and looking (actions: product
+/// page 436/31923; in resources of COS `uid` is the AppId). A preset has no document of ours.
+fn policy_document(grant: &Grant) -> Value {
+    let Grant::Bucket {
+        bucket,
+        region,
+        prefix,
+    } = grant
+    else {
+        return Value::Null;
+    };
+    let app_id = bucket.app_id().unwrap_or("*");
+    let start = prefix.as_ref().map_or("", Prefix::as_str);
+    let whole = format!("qcs::cos:{region}:uid/{app_id}:{bucket}/");
+    json!({
+        "version": "2.0",
+        "statement": [{
+            "effect": "allow",
+            "action": [
+                "name/cos:PutObject",
+                "name/cos:PostObject",
+                "name/cos:InitiateMultipartUpload",
+                "name/cos:UploadPart",
+                "name/cos:CompleteMultipartUpload",
+                "name/cos:AbortMultipartUpload",
+                "name/cos:ListMultipartUploads",
+                "name/cos:ListParts",
+                "name/cos:HeadBucket",
+                "name/cos:HeadObject",
+                "name/cos:GetBucket",
+            ],
+            "resource": [whole, format!("{whole}{start}*")],
+        }],
+    })
+}
+
+/// A document with what does not matter taken out: whether a single value stands in a list, and the
+/// order of lists.
+fn normal(document: &Value) -> Value {
+    match document {
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(key, value)| {
+                let value = match normal(value) {
+                    single @ (Value::String(_) | Value::Object(_)) if key != "principal" => {
+                        json!([single])
+                    }
+                    value => value,
+                };
+                (key.to_ascii_lowercase(), value)
+            });
+            Value::Object(fields.collect())
+        }
+        Value::Array(list) => {
+            let mut list: Vec<Value> = list.iter().map(normal).collect();
+            list.sort_by_key(ToString::to_string);
+            Value::Array(list)
+        }
+        single => single.clone(),
+    }
+}
+
+fn trust_unreadable(role: &RoleName) -> Error {
+    Error::new(
+        ErrorKind::Precondition,
+        format!(
+            "the trust document of role `{role}` cannot be read, so that CVM cannot be added to it; nothing was changed"
+        ),
+    )
+    .with_hint("mend the role in the CAM console, or name another with `cvm-export authorize --role-name ROLE`")
+}
+
+fn policy_of_others(policy: &str) -> Error {
+    Error::new(
+        ErrorKind::Precondition,
+        format!(
+            "there is a policy `{policy}` that cvm-export has not made and that allows something else; nothing was changed"
+        ),
+    )
+    .with_hint("rename or delete that policy in the CAM console, or attach a preset policy with `cvm-export authorize --preset NAME`")
+}
+
+#[cfg(test)]
+mod tests;

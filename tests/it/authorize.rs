@@ -1,0 +1,333 @@
+//! `authorize`, and `image --authorize`: what CVM needs is shown, asked about, made, and taken back.
+
+use std::time::Duration;
+
+use cvm_export::simulator::{CustomPolicy, Effect, Policy, Role};
+use serde_json::{Value, json};
+
+use crate::support::{TestEnv, fault};
+
+const LINUX: &str = "--id img-linux001 --bucket exports --prefix p --poll-interval 100ms";
+const AUTHORIZE: &str = "authorize --bucket exports --yes";
+const POLICY: &str = "cvm-export-exports-1250000000";
+/// Every call of CAM that changes something.
+const WRITES: &[&str] = &[
+    "CreateRole",
+    "UpdateAssumeRolePolicy",
+    "DeleteRole",
+    "CreatePolicy",
+    "UpdatePolicy",
+    "DeletePolicy",
+    "AttachRolePolicy",
+    "DetachRolePolicy",
+];
+
+/// An account in which nobody has ticked anything.
+fn fresh() -> TestEnv {
+    let env = TestEnv::new();
+    env.cloud.change(|world| world.roles.clear());
+    env
+}
+
+impl TestEnv {
+    #[track_caller]
+    fn assert_changes(&self, expected: &[&str]) {
+        let calls = self.cloud.calls().into_iter().map(|call| call.operation);
+        let changes: Vec<String> = calls
+            .filter(|call| WRITES.contains(&call.as_str()))
+            .collect();
+        assert_eq!(changes, expected, "changes in the call log");
+    }
+
+    /// The names of roles with the policies on them, and of the account's own policies.
+    fn access(&self) -> (Vec<(String, Vec<String>)>, Vec<String>) {
+        self.cloud.change(|world| {
+            let roles = world.roles.iter().map(|role| {
+                let policies = role.policies.iter().map(|policy| policy.name.clone());
+                (role.name.clone(), policies.collect())
+            });
+            let own = world.policies.iter().map(|policy| policy.name.clone());
+            (roles.collect(), own.collect())
+        })
+    }
+
+    #[track_caller]
+    fn assert_authorized(&self) {
+        let (roles, policies) = self.access();
+        let expected = vec![("CVM_QcsRole".to_owned(), vec![POLICY.to_owned()])];
+        assert_eq!((roles, policies), (expected, vec![POLICY.to_owned()]));
+    }
+}
+
+#[test]
+fn without_the_role_an_export_ends_with_the_command_that_mends_it() {
+    let env = fresh();
+    env.line(&format!("image {LINUX}"))
+        .ends_with(3)
+        .says("`cvm-export authorize --bucket exports-1250000000` shows what is missing");
+    env.assert_submits(0);
+    env.line(AUTHORIZE)
+        .ends_with(0)
+        .says("role `CVM_QcsRole` trusts CVM and may write to bucket `exports-1250000000`");
+    env.assert_authorized();
+    env.line(&format!("image {LINUX}")).ends_with(0);
+    env.line(AUTHORIZE).ends_with(0).says("nothing to change");
+    env.assert_changes(&["CreateRole", "CreatePolicy", "AttachRolePolicy"]);
+}
+
+#[test]
+fn a_dry_run_prints_the_documents_and_changes_nothing() {
+    let env = fresh();
+    let run = env
+        .line("authorize --bucket exports --prefix p/ --dry-run")
+        .ends_with(0);
+    for text in [
+        "create role `CVM_QcsRole`",
+        "cvm.qcloud.com",
+        "attach policy `cvm-export-exports-1250000000`",
+        "qcs::cos:ap-guangzhou:uid/1250000000:exports-1250000000/p/*",
+    ] {
+        assert!(run.stdout.contains(text), "{text}: {}", run.stdout);
+    }
+    let run = env
+        .line("authorize --bucket exports --dry-run --output json")
+        .ends_with(0);
+    let report = run.json();
+    assert_eq!(report["schema"], "cvm-export.authorize.v1");
+    assert_eq!(report["state"], "planned");
+    assert_eq!(report["steps"][0]["action"], "create-role");
+    assert_eq!(report["steps"][0]["done"], false);
+    env.line(&format!("image {LINUX} --authorize --dry-run"))
+        .ends_with(3)
+        .says("create role `CVM_QcsRole`");
+    env.assert_changes(&[]);
+}
+
+#[test]
+fn nobody_to_ask_and_no_yes_is_a_usage_error() {
+    let env = fresh();
+    for line in [
+        "authorize --bucket exports",
+        "authorize --bucket exports --no-input",
+        "image --id img-linux001 --bucket exports --prefix p --authorize",
+    ] {
+        env.line(line)
+            .ends_with(2)
+            .says("create role `CVM_QcsRole`")
+            .says("nothing was changed")
+            .says("--yes");
+    }
+    env.line("authorize")
+        .ends_with(2)
+        .says("--bucket")
+        .says("--preset");
+    env.line("authorize --bucket exports --prefix a* --yes")
+        .ends_with(2)
+        .says("a star");
+    env.line("authorize --preset QcloudCOSReadOnlyAccess --yes")
+        .ends_with(2)
+        .says("QcloudCOSDataWriteOnly");
+    env.assert_changes(&[]);
+}
+
+#[test]
+fn a_preset_is_attached_only_where_it_is_named() {
+    let env = fresh();
+    env.line("authorize --preset QcloudCOSDataWriteOnly --yes")
+        .ends_with(0)
+        .says("every bucket of the account");
+    env.assert_changes(&["CreateRole", "AttachRolePolicy"]);
+    env.line(&format!("image {LINUX}")).ends_with(0);
+    env.line(AUTHORIZE)
+        .ends_with(0)
+        .says("it allows writing to every bucket");
+    env.line("authorize --preset QcloudCOSDataWriteOnly --revoke --yes")
+        .ends_with(0);
+    assert_eq!(env.access(), (vec![], vec![]));
+}
+
+#[test]
+fn revoking_takes_its_own_back_and_leaves_what_others_made() {
+    let env = fresh();
+    env.line(AUTHORIZE).ends_with(0);
+    env.line("authorize --bucket exports --revoke").ends_with(2);
+    env.assert_authorized();
+    env.line("authorize --bucket exports --revoke --yes")
+        .ends_with(0)
+        .says("done: delete role `CVM_QcsRole`");
+    assert_eq!(env.access(), (vec![], vec![]));
+    env.line("authorize --bucket exports --revoke --yes")
+        .ends_with(0)
+        .says("nothing to change");
+
+    let policy = |name: &str| Policy {
+        name: name.to_owned(),
+        policy_type: "User".to_owned(),
+        writes: false,
+    };
+    env.cloud.change(|world| {
+        let mut role = Role::for_exports();
+        role.policies = vec![policy("theirs")];
+        world.roles = vec![role];
+        world.policies = vec![CustomPolicy {
+            name: "theirs".to_owned(),
+            description: String::new(),
+            document: json!({"version": "2.0", "statement": []}).to_string(),
+        }];
+    });
+    env.line(AUTHORIZE).ends_with(0);
+    env.line("authorize --bucket exports --revoke --yes")
+        .ends_with(0)
+        .says("stays: role `CVM_QcsRole`, because it was not made by cvm-export");
+    let expected = vec![("CVM_QcsRole".to_owned(), vec!["theirs".to_owned()])];
+    assert_eq!(env.access(), (expected, vec!["theirs".to_owned()]));
+}
+
+#[test]
+fn a_policy_of_others_under_our_name_is_neither_changed_nor_deleted() {
+    let env = TestEnv::new();
+    let document = json!({"version": "2.0", "statement": []}).to_string();
+    env.cloud.change(|world| {
+        world.roles[0].policies.clear();
+        world.policies = vec![CustomPolicy {
+            name: POLICY.to_owned(),
+            description: "by hand".to_owned(),
+            document: document.clone(),
+        }];
+    });
+    env.line(AUTHORIZE).ends_with(3).says("has not made");
+    env.line("authorize --bucket exports --revoke --yes")
+        .ends_with(0)
+        .says("it was not made by cvm-export");
+    env.assert_changes(&[]);
+}
+
+#[test]
+fn cvm_is_added_to_those_who_may_take_the_role_on() {
+    let env = TestEnv::new();
+    env.cloud.change(|world| {
+        world.roles[0].trust = Role::trust_in("scf.qcloud.com");
+    });
+    env.line(&format!("image {LINUX}")).ends_with(3);
+    env.line(AUTHORIZE)
+        .ends_with(0)
+        .says("besides all that may do so already");
+    env.assert_changes(&["UpdateAssumeRolePolicy"]);
+    let trust = env.cloud.change(|world| world.roles[0].trust.clone());
+    let trust: Value = serde_json::from_str(&trust).expect("JSON");
+    let service = |place: usize| &trust["statement"][place]["principal"]["service"][0];
+    assert_eq!(service(0), "scf.qcloud.com");
+    assert_eq!(service(1), "cvm.qcloud.com");
+    env.line(&format!("image {LINUX}")).ends_with(0);
+}
+
+#[test]
+fn another_bucket_and_another_prefix_stay_closed() {
+    let env = fresh();
+    env.cloud.change(|world| {
+        let region = "ap-guangzhou".parse().expect("region");
+        world.add_bucket("other-1250000000", region);
+    });
+    env.line(AUTHORIZE).ends_with(0);
+    env.line("image --id img-linux001 --bucket other --prefix p")
+        .ends_with(5)
+        .says("InvalidBucketPermissionForExport");
+    env.line("authorize --bucket exports --prefix p --yes")
+        .ends_with(0)
+        .says("replace what policy");
+    env.line("image --id img-linux001 --bucket exports --prefix q")
+        .ends_with(5)
+        .says("InvalidBucketPermissionForExport")
+        .says("cvm-export authorize --bucket");
+    env.line(&format!("image {LINUX}")).ends_with(0);
+}
+
+#[test]
+fn missing_rights_are_named() {
+    let env = fresh();
+    env.cloud.change(|world| {
+        world.denied.insert("CreatePolicy".to_owned());
+    });
+    let run = env.line(&format!("{AUTHORIZE} --output json")).ends_with(4);
+    let hint = run.error_json()["hint"].to_string();
+    for right in ["cam:CreateRole", "cam:CreatePolicy", "cam:AttachRolePolicy"] {
+        assert!(hint.contains(right), "{right}: {hint}");
+    }
+    let report = run.json();
+    assert_eq!(report["state"], "incomplete");
+    assert_eq!(report["steps"][0]["done"], true);
+    assert_eq!(report["steps"][1]["done"], false);
+    // Once the right is there, the same command completes it.
+    env.cloud.change(|world| world.denied.clear());
+    env.line(AUTHORIZE).ends_with(0);
+    env.assert_authorized();
+
+    env.cloud.change(|world| {
+        world.denied.insert("GetRole".to_owned());
+    });
+    env.line(AUTHORIZE).ends_with(4).says("cam:ListPolicies");
+}
+
+#[test]
+fn an_effect_that_comes_late_is_waited_for() {
+    let env = fresh();
+    env.cloud.change(|world| {
+        world.access_delay = Some(Duration::from_millis(400));
+    });
+    env.line(AUTHORIZE).ends_with(0);
+    env.line(&format!("image {LINUX}")).ends_with(0);
+
+    let env = fresh();
+    env.cloud.change(|world| {
+        world.access_delay = Some(Duration::from_secs(3600));
+    });
+    let run = env
+        .line(&format!("{AUTHORIZE} --timeout 300ms --output json"))
+        .ends_with(6)
+        .says("does not show it yet");
+    assert_eq!(run.json()["state"], "not-seen-yet");
+}
+
+#[test]
+fn lost_answers_end_complete_and_nothing_is_doubled() {
+    for call in ["CreateRole", "CreatePolicy", "AttachRolePolicy"] {
+        for effect in [Effect::ProcessedThenReset, Effect::ResetBefore] {
+            let env = fresh();
+            env.cloud.set_faults(vec![fault(call, effect.clone())]);
+            env.line(AUTHORIZE).ends_with(0);
+            env.assert_authorized();
+            let is_creation = call.starts_with("Create");
+            if is_creation && matches!(effect, Effect::ProcessedThenReset) {
+                assert_eq!(env.calls(call), 1, "{call} was looked up, not repeated");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lost_answer_whose_effect_comes_late_is_complete_as_well() {
+    let env = fresh();
+    env.cloud.change(|world| {
+        world.access_delay = Some(Duration::from_millis(300));
+    });
+    env.cloud
+        .set_faults(vec![fault("CreateRole", Effect::ProcessedThenReset)]);
+    env.line(AUTHORIZE).ends_with(0);
+    env.assert_authorized();
+}
+
+#[test]
+fn image_makes_the_role_when_and_only_when_its_check_fails() {
+    let env = TestEnv::new();
+    env.line(&format!("image {LINUX} --authorize --yes"))
+        .ends_with(0);
+    env.assert_changes(&[]);
+
+    let env = fresh();
+    env.line(&format!("image {LINUX} --authorize --yes"))
+        .ends_with(0)
+        .says("done: create role `CVM_QcsRole`");
+    env.assert_changes(&["CreateRole", "CreatePolicy", "AttachRolePolicy"]);
+    env.assert_submits(1);
+    env.assert_authorized();
+}
