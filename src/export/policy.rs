@@ -21,6 +21,7 @@ pub fn minimal_policy(bucket: &BucketName, region: &Region) -> Value {
                     "cvm:DescribeImages",
                     "cvm:DescribeSnapshots",
                     "cvm:ExportImages",
+                    "cam:GetPolicy",
                     "cam:GetRole",
                     "cam:GetUserAppId",
                     "cam:ListAttachedRolePolicies",

@@ -1,6 +1,8 @@
 //! What a role needs so that CVM can write exports with it: CVM's name in its trust document, and a
 //! policy that allows writing.
 
+mod writing;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::model::InvalidValue;
+pub(crate) use writing::{Target, allow_writing};
 
 /// The role that the export takes on where no other is named (page 213/73474).
 pub(crate) const DEFAULT_ROLE: &str = "CVM_QcsRole";

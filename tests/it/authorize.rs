@@ -70,7 +70,9 @@ fn without_the_role_an_export_ends_with_the_command_that_mends_it() {
         .ends_with(0)
         .says("role `CVM_QcsRole` trusts CVM and may write to bucket `exports-1250000000`");
     env.assert_authorized();
-    env.line(&format!("image {LINUX}")).ends_with(0);
+    let exported = env.line(&format!("image {LINUX}")).ends_with(0);
+    // The policy is read, so that nothing about the role is left in doubt.
+    assert!(!exported.stderr.contains("role"), "{}", exported.stderr);
     env.line(AUTHORIZE).ends_with(0).says("nothing to change");
     env.assert_changes(&["CreateRole", "CreatePolicy", "AttachRolePolicy"]);
 }

@@ -479,7 +479,7 @@ fn a_bucket_is_found_out_by_the_accounts_number_where_the_list_is_closed() {
 }
 
 #[test]
-fn a_custom_policy_says_nothing_and_the_export_goes_on() {
+fn a_custom_policy_that_cannot_be_read_says_nothing_and_the_export_goes_on() {
     let env = TestEnv::new();
     env.cloud.change(|world| {
         role(world).policies = vec![Policy {

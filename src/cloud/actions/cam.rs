@@ -82,6 +82,9 @@ pub struct PolicyEntry {
     /// Its name.
     #[serde(default, deserialize_with = "null_as_default")]
     pub policy_name: CloudText,
+    /// Its number.
+    #[serde(default)]
+    pub policy_id: Option<u64>,
     /// `QCS` for a preset policy, `User` for a custom one.
     #[serde(default)]
     pub policy_type: Option<CloudText>,

@@ -20,12 +20,11 @@ use crate::clock::Stopwatch;
 use crate::cloud::Cloud;
 use crate::cloud::actions::cam::{
     AttachRolePolicy, CreatePolicy, CreateRole, DeletePolicy, DeleteRole, DetachRolePolicy,
-    GetPolicy, GetRole, ListAttachedRolePolicies, ListPolicies, UpdateAssumeRolePolicy,
-    UpdatePolicy,
+    GetPolicy, GetRole, ListPolicies, UpdateAssumeRolePolicy, UpdatePolicy,
 };
 use crate::cloud::api::{ApiError, ApiErrorKind};
 use crate::error::{Error, ErrorKind};
-use crate::export::preflight::{AttachedPolicy, says_no_such_role};
+use crate::export::preflight::{fetch_attached, says_no_such_role};
 use crate::model::RoleName;
 use plan::{Found, FoundPolicy, FoundRole, plan, plan_revocation};
 
@@ -343,26 +342,6 @@ async fn fetch_role(cloud: &Cloud, name: &RoleName) -> Result<Option<FoundRole>,
             }))
         }
         Err(error) if says_no_such_role(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-async fn fetch_attached(cloud: &Cloud, name: &RoleName) -> Result<Vec<AttachedPolicy>, ApiError> {
-    // A role cannot carry more policies than the largest page holds.
-    let call = ListAttachedRolePolicies {
-        role_name: name.clone(),
-        page: 1,
-        rp: PAGE_LIMIT,
-    };
-    match cloud.call(None, &call).await {
-        Ok(answer) => {
-            let policies = answer.value.list.into_iter().map(|policy| AttachedPolicy {
-                is_preset: policy.policy_type.is_some_and(|kind| kind == "QCS"),
-                name: policy.policy_name,
-            });
-            Ok(policies.collect())
-        }
-        Err(error) if says_no_such_role(&error) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }

@@ -366,7 +366,7 @@ pub(super) fn plan(found: &Found, wanted: &Access) -> Result<AccessPlan, Error> 
             let wide = found
                 .attached
                 .iter()
-                .find(|policy| policy.is_preset && role::is_writing_preset(policy.name.as_str()));
+                .find(|policy| policy.is_writing_preset());
             if let Some(wide) = wide {
                 plan.leave(
                     format!("policy `{}` on role `{name}`", wide.name),

@@ -6,6 +6,7 @@
 mod account;
 mod image;
 mod landing;
+mod role;
 
 use std::collections::BTreeSet;
 
@@ -16,13 +17,13 @@ use crate::cloud::cos::BucketEntry;
 use crate::export::record::RecordState;
 use crate::export::refusals::{self, Later, Refusal};
 use crate::export::request::DiskScope;
-use crate::export::role::{DEFAULT_ROLE, is_writing_preset, trusts_cvm};
 use crate::model::{CheckName, Finding, ImageFormat, Verdict};
 pub(super) use account::judge_account;
 use image::{
     disk_count, disk_size, encryption, image_state, image_type, license, of_image, platform,
 };
 use landing::{folder, of_landing, right, room};
+use role::role;
 
 /// How COS says that it does not serve an account (product page 436/7730): by code, and by the status
 /// alone where HEAD has no body.
@@ -316,88 +317,6 @@ fn listed(buckets: &[BucketEntry]) -> String {
         names.push(format!("and {} more", buckets.len() - SHOWN));
     }
     names.join(", ")
-}
-
-fn role(facts: &Facts) -> Judgement {
-    let name = &facts.request.role;
-    let role = match &facts.role {
-        Fact::Known(Some(role)) => role,
-        Fact::Known(None) => {
-            return fail(
-                format!("there is no role `{name}`"),
-                with_command(facts, refusals::ROLE_SETUP),
-            );
-        }
-        other => {
-            return unknown(
-                other.why_unknown().unwrap_or_default(),
-                "allow `cam:GetRole`; the cloud checks the role itself",
-            );
-        }
-    };
-    let trust = trusts_cvm(role.policy_document.as_str());
-    if trust == Some(false) {
-        return fail(
-            format!("role `{name}` does not trust the service CVM"),
-            with_command(facts, refusals::ROLE_SETUP),
-        );
-    }
-    let policies = match &facts.policies {
-        Fact::Known(policies) => policies,
-        other => {
-            return unknown(
-                other.why_unknown().unwrap_or_default(),
-                "allow `cam:ListAttachedRolePolicies`; the cloud checks the role itself",
-            );
-        }
-    };
-    if let Some(policy) = policies
-        .iter()
-        .find(|policy| policy.is_preset && is_writing_preset(policy.name.as_str()))
-    {
-        return match trust {
-            Some(_) => pass(format!(
-                "role `{name}` trusts CVM and carries {}",
-                policy.name
-            )),
-            None => unknown(
-                format!(
-                    "role `{name}` carries {}, and its trust document cannot be read",
-                    policy.name
-                ),
-                "look in the CAM console whether the role trusts the product service CVM (cvm)",
-            ),
-        };
-    }
-    let names: Vec<&str> = policies.iter().map(|policy| policy.name.as_str()).collect();
-    if policies.iter().any(|policy| !policy.is_preset) {
-        return unknown(
-            format!(
-                "role `{name}` carries custom policies, whose names say nothing: {}",
-                names.join(", ")
-            ),
-            "`cvm-export check` asks the cloud itself by a dry run",
-        );
-    }
-    let carried = if names.is_empty() {
-        "no policy".to_owned()
-    } else {
-        names.join(", ")
-    };
-    fail(
-        format!("role `{name}` carries {carried}: nothing that allows writing to COS"),
-        with_command(facts, refusals::ROLE_POLICY),
-    )
-}
-
-/// The remedy with the command that mends this very role for this very bucket.
-fn with_command(facts: &Facts, remedy: &str) -> String {
-    let request = &facts.request;
-    let mut flags = format!("--bucket {}", request.bucket);
-    if request.role.as_str() != DEFAULT_ROLE {
-        flags.push_str(&format!(" --role-name {}", request.role));
-    }
-    remedy.replacen("--bucket NAME", &flags, 1)
 }
 
 fn feature(facts: &Facts) -> Judgement {

@@ -3,11 +3,13 @@
 //! Nothing is judged here. What may not be seen, and what gave no usable answer, stays apart from
 //! what is not there.
 
+mod role;
+
 use std::collections::BTreeMap;
 
 use super::landing::LandingFacts;
 use crate::cloud::Cloud;
-use crate::cloud::actions::cam::{GetRole, ListAttachedRolePolicies, RoleInfo};
+use crate::cloud::actions::cam::RoleInfo;
 use crate::cloud::actions::cbs::{DescribeSnapshots, Snapshot};
 use crate::cloud::actions::cvm::{DescribeImages, ExportImagesDryRun, Image};
 use crate::cloud::actions::region::DescribeRegions;
@@ -20,6 +22,9 @@ use crate::export::record::Record;
 use crate::export::request::{Disk, DiskRole, ExpectedFile, ExportRequest};
 use crate::export::resolve::Destination;
 use crate::model::{CloudText, ImageId, ObjectKey, Region};
+pub use role::AttachedPolicy;
+pub(crate) use role::{fetch_attached, says_no_such_role};
+pub(super) use role::{fetch_policies, fetch_role};
 
 /// What is known about one thing.
 #[derive(Clone, Debug)]
@@ -84,7 +89,7 @@ pub struct Facts {
     pub bucket: Fact<Option<BucketHead>>,
     /// The role; `Known(None)` when the account has none of that name.
     pub role: Fact<Option<RoleInfo>>,
-    /// The names of the policies attached to the role, with their type (`QCS` for presets).
+    /// The policies that are attached to the role.
     pub policies: Fact<Vec<AttachedPolicy>>,
     /// The files that the export would write.
     pub files: Result<Vec<ExpectedFile>, String>,
@@ -132,15 +137,6 @@ impl Facts {
             claim.state.is_live() && claim.identity() != self.request.identity()
         })
     }
-}
-
-/// A policy that is attached to the role.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttachedPolicy {
-    /// Its name.
-    pub name: CloudText,
-    /// Whether Tencent Cloud made it; a custom policy's name says nothing about its content.
-    pub is_preset: bool,
 }
 
 /// What is already known, and what else is wanted, when the look-ups begin.
@@ -413,50 +409,6 @@ async fn find_elsewhere(
         .into_iter()
         .flatten()
         .collect())
-}
-
-pub(super) async fn fetch_role(
-    cloud: &Cloud,
-    request: &ExportRequest,
-) -> Result<Fact<Option<RoleInfo>>, Error> {
-    let call = GetRole {
-        role_name: request.role.clone(),
-    };
-    match cloud.call(Some(&request.region), &call).await {
-        Ok(answer) => Ok(Fact::Known(Some(answer.value.role_info))),
-        Err(error) if says_no_such_role(&error) => Ok(Fact::Known(None)),
-        Err(error) => api_fact(Err(error)),
-    }
-}
-
-pub(super) async fn fetch_policies(
-    cloud: &Cloud,
-    request: &ExportRequest,
-) -> Result<Fact<Vec<AttachedPolicy>>, Error> {
-    // 200 is the largest page; a role cannot carry more policies than that.
-    let call = ListAttachedRolePolicies {
-        role_name: request.role.clone(),
-        page: 1,
-        rp: 200,
-    };
-    match cloud.call(Some(&request.region), &call).await {
-        Ok(answer) => {
-            let policies = answer.value.list.into_iter().map(|policy| AttachedPolicy {
-                is_preset: policy.policy_type.is_some_and(|kind| kind == "QCS"),
-                name: policy.policy_name,
-            });
-            Ok(Fact::Known(policies.collect()))
-        }
-        Err(error) if says_no_such_role(&error) => Ok(Fact::Known(Vec::new())),
-        Err(error) => api_fact(Err(error)),
-    }
-}
-
-/// Whether the cloud says that the account has no role of this name.
-pub(crate) fn says_no_such_role(error: &ApiError) -> bool {
-    error
-        .code()
-        .is_some_and(|code| code.contains("RoleNotExist") || code.starts_with("ResourceNotFound"))
 }
 
 async fn read_claim(

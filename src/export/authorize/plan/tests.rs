@@ -32,6 +32,8 @@ fn attached(name: &str, is_preset: bool) -> AttachedPolicy {
     AttachedPolicy {
         name: name.into(),
         is_preset,
+        id: Some(1),
+        document: crate::export::Fact::NotAsked,
     }
 }
 

@@ -69,7 +69,9 @@ fn uploads(keys: &[&str]) -> Fact<UploadList> {
 fn policies(list: &[(&str, bool)]) -> Fact<Vec<AttachedPolicy>> {
     let list = list.iter().map(|(name, is_preset)| AttachedPolicy {
         name: (*name).into(),
+        id: Some(1),
         is_preset: *is_preset,
+        document: Fact::NotAsked,
     });
     Fact::Known(list.collect())
 }

@@ -1,6 +1,8 @@
 //! What the account decides: its role, its right to export, its running exports.
 
 use super::*;
+use crate::export::role::trusts_cvm;
+use crate::model::CloudText;
 
 #[test]
 fn a_role_passes_only_when_it_is_there_trusts_cvm_and_carries_a_preset_that_writes() {
@@ -111,6 +113,77 @@ fn a_role_passes_only_when_it_is_there_trusts_cvm_and_carries_a_preset_that_writ
                 },
                 Fail,
                 &["no policy"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn custom_policies_pass_when_they_could_be_read_and_certainly_allow_what_is_written() {
+    fn custom(document: Fact<CloudText>) -> Fact<Vec<AttachedPolicy>> {
+        Fact::Known(vec![AttachedPolicy {
+            name: "mine".into(),
+            id: Some(7),
+            is_preset: false,
+            document,
+        }])
+    }
+    fn allowing(resource: &str) -> Fact<CloudText> {
+        Fact::Known(
+            serde_json::json!({"version": "2.0", "statement": [
+                {"effect": "allow", "action": ["name/cos:*"], "resource": [resource]}]})
+            .to_string()
+            .as_str()
+            .into(),
+        )
+    }
+    assert_cases(
+        CheckName::Role,
+        &[
+            (
+                "everything",
+                |facts| facts.policies = custom(allowing("*")),
+                Pass,
+                &["trusts CVM and may write to bucket", "by mine"],
+            ),
+            (
+                "another bucket",
+                |facts| facts.policies = custom(allowing("qcs::cos:::other-1250000000/*")),
+                Unknown,
+                &["not certain", "cvm-export authorize --bucket"],
+            ),
+            (
+                "no account bucket named",
+                |facts| {
+                    facts.bucket = Fact::NotAsked;
+                    facts.policies = custom(allowing("qcs::cos:::other-1250000000/*"));
+                },
+                Unknown,
+                &["custom policies: mine", "check --bucket NAME"],
+            ),
+            (
+                "one that may not be read",
+                |facts| {
+                    let (Fact::Known(mut both), Fact::Known(hidden)) = (
+                        custom(allowing("*")),
+                        custom(Fact::NotPermitted("no".to_owned())),
+                    ) else {
+                        return;
+                    };
+                    both.extend(hidden);
+                    facts.policies = Fact::Known(both);
+                },
+                Unknown,
+                &["not certain"],
+            ),
+            (
+                "allowed, with a trust that cannot be read",
+                |facts| {
+                    facts.role = trust("garbage");
+                    facts.policies = custom(allowing("*"));
+                },
+                Unknown,
+                &["trust document cannot be read"],
             ),
         ],
     );
