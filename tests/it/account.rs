@@ -339,4 +339,9 @@ fn a_host_that_gives_no_answer_is_named() {
     );
     assert_finding(&json, CheckName::Clock, "unknown", &[]);
     assert_finding(&json, CheckName::Identity, "unknown", &[]);
+    // What keeps the bucket from being found is what the report is to tell.
+    let run = unreachable.line("check --bucket exports --output json");
+    let json = run.ends_with(3).json();
+    assert_finding(&json, CheckName::Network, "fail", &["did not answer"]);
+    assert!(!names(&json).contains(&"bucket-region"), "{json}");
 }

@@ -50,7 +50,8 @@ struct Checks<'a> {
 enum Found {
     Policy(serde_json::Value),
     Images(Vec<PreflightReport>),
-    Account(Box<AccountReport>),
+    /// With what kept the bucket from being found, where something did.
+    Account(Box<AccountReport>, Option<Error>),
 }
 
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
@@ -59,8 +60,8 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     let found = context
         .with_session(args.request.names(), JournalUse::IfThere, async |session| {
             if images.is_empty() && !args.print_policy {
-                let account = account(&args, context, &session).await?;
-                return Ok(Found::Account(Box::new(account)));
+                let (account, trouble) = account(&args, context, &session).await?;
+                return Ok(Found::Account(Box::new(account), trouble));
             }
             let destination = super::resolve(context, &session, args.request.bucket()?).await?;
             if args.print_policy {
@@ -88,15 +89,15 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             Ok(Found::Images(reports))
         })
         .await?;
-    let (reports, refusal) = match found {
+    let (reports, refusal, trouble) = match found {
         Found::Policy(policy) => {
             let text = serde_json::to_string_pretty(&policy).unwrap_or_default();
             context.printer.data(&text);
             context.printer.json(&policy);
             return Ok(Exit::Done);
         }
-        Found::Images(reports) => (reports, None),
-        Found::Account(account) => (vec![account.report], account.refusal),
+        Found::Images(reports) => (reports, None, None),
+        Found::Account(account, trouble) => (vec![account.report], account.refusal, trouble),
     };
     let skipped = &args.request.skip_checks;
     print(&reports, skipped, context);
@@ -110,27 +111,30 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
         .map(|error| Exit::of_error(error.kind(), None))
         .collect();
     Ok(match exits.as_slice() {
-        [] => Exit::Done,
+        [] => trouble.map_or(Ok(Exit::Done), Err)?,
         _ if reports.len() > 1 => Exit::SomeFailed,
         [exit, ..] => *exit,
     })
 }
 
-/// Checks the account, and the bucket where one is named.
+/// Checks the account, and the bucket where one is named. What keeps the bucket from being found is no
+/// reason to say nothing of the rest: it may well be the reason for it.
 async fn account(
     args: &Args,
     context: &Context<'_>,
     session: &Session,
-) -> Result<AccountReport, Error> {
-    let (destination, refusal) = match &args.request.bucket {
-        None => (None, None),
-        Some(bucket) => match super::resolve(context, session, bucket).await {
-            Ok(destination) => (Some(destination), None),
-            // What can be told without the cloud's trust is what helps now.
-            Err(error) if error.kind() == ErrorKind::Credentials => (None, Some(error)),
-            Err(error) => return Err(error),
-        },
-    };
+) -> Result<(AccountReport, Option<Error>), Error> {
+    let (mut destination, mut refusal, mut trouble) = (None, None, None);
+    if let Some(bucket) = &args.request.bucket {
+        match super::resolve(context, session, bucket).await {
+            Ok(found) => destination = Some(found),
+            Err(error) => match error.kind() {
+                ErrorKind::Credentials => refusal = Some(error),
+                ErrorKind::Unexpected => trouble = Some(error),
+                _ => return Err(error),
+            },
+        }
+    }
     if let Some(destination) = &destination {
         session.events.emit(EventKind::CheckStarted {
             bucket: destination.bucket.clone(),
@@ -152,7 +156,7 @@ async fn account(
     session.events.emit(EventKind::Checked {
         findings: account.report.findings.clone(),
     });
-    Ok(account)
+    Ok((account, trouble))
 }
 
 fn print(reports: &[PreflightReport], skipped: &[CheckName], context: &Context<'_>) {

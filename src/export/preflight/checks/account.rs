@@ -5,6 +5,7 @@ use chrono::TimeDelta;
 use super::{Judgement, fail, finding, pass, unknown, warn};
 use crate::cloud::{Network, Probe};
 use crate::export::preflight::account::{AccountFacts, Hosts};
+use crate::export::preflight::facts::Fact;
 use crate::model::{CheckName, Finding};
 
 /// An offset of the clock that is worth a word; the tool itself corrects what is more (contract,
@@ -65,6 +66,10 @@ fn identity(facts: &AccountFacts) -> Judgement {
         None if facts.refusal.is_some() => unknown(
             "not looked up, as the keys are not accepted",
             "see the check `credentials`",
+        ),
+        None if matches!(facts.identity, Fact::NoAnswer(_)) => unknown(
+            facts.identity.why_unknown().unwrap_or_default(),
+            "see the check `network`",
         ),
         None => unknown(
             facts.identity.why_unknown().unwrap_or_default(),
