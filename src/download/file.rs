@@ -331,23 +331,29 @@ impl Job<'_> {
     async fn run(&self, taken_up: TakenUp) -> Result<Downloaded, DownloadError> {
         let goes_on = taken_up.arrived.bytes() > 0;
         let (sink, mut fetched_bytes) = self.bring(taken_up).await?;
-        let mut crc = sink.ledger().arrived().whole(self.size_bytes());
-        if goes_on {
-            // What the ledger says of an earlier run's parts may not be what is on the disk any more.
-            crc = Some(self.read_back().await?);
-        }
+        let folded = sink.ledger().arrived().whole(self.size_bytes());
         let expected = expected_checksum(&self.source.object);
-        if let (Some(seen), Some(expected)) = (crc, expected)
-            && seen != expected
+        let mut sha256 = None;
+        let seen = if goes_on {
+            // What the ledger says of an earlier run's parts may not be what is on the disk any more.
+            let seen = self.read_back().await?;
+            sha256 = seen.sha256;
+            Some(seen.crc64)
+        } else {
+            folded
+        };
+        let mut crc = seen;
+        if let (Some(seen), Some(right)) = (seen, expected.or(folded))
+            && seen != right
         {
             let (repaired, more) = self.repair(seen, expected).await?;
             crc = Some(repaired);
+            sha256 = None;
             fetched_bytes += more;
         }
-        let sha256 = match self.options.sha256 {
-            true => self.sha256().await?,
-            false => None,
-        };
+        if self.options.sha256 && sha256.is_none() {
+            sha256 = self.sha256().await?;
+        }
         if self.is_device {
             let failed = DownloadError::disk("write", self.path);
             self.target.sync().map_err(failed)?;
@@ -368,14 +374,15 @@ impl Job<'_> {
         })
     }
 
-    /// The checksum of the whole file, as it is read from the disk.
-    async fn read_back(&self) -> Result<Crc64, DownloadError> {
+    /// The checksums of the whole file, as it is read from the disk.
+    async fn read_back(&self) -> Result<Digests, DownloadError> {
         let size_bytes = self.size_bytes();
         reading::tell(self.events(), size_bytes, || {
             let name = self.path.display();
             format!("reading `{name}` back, as an earlier run fetched a part of it")
         });
-        Ok(self.digest(0..size_bytes, Wanted::Crc64).await?.crc64)
+        let wanted = Wanted::sha256_if(self.options.sha256);
+        self.digest(0..size_bytes, wanted).await
     }
 
     /// Fetches what has not arrived over what stands there, and keeps a ledger of it; answers with how
@@ -481,16 +488,29 @@ impl Job<'_> {
 
     /// Fetches every part once more, and replaces those that differ from what stands in the file. The
     /// ledger begins anew, as what it promised is not true; where this is interrupted, the next run goes
-    /// on behind the parts that were compared.
-    async fn repair(&self, seen: Crc64, expected: Crc64) -> Result<(Crc64, u64), DownloadError> {
+    /// on behind the parts that were compared. Where the bucket names no checksum, what comes the second
+    /// time is believed.
+    async fn repair(
+        &self,
+        seen: Crc64,
+        expected: Option<Crc64>,
+    ) -> Result<(Crc64, u64), DownloadError> {
         let key = &self.source.object.key;
+        let difference = match expected {
+            Some(expected) => {
+                format!("arrived with the CRC-64 {seen}, the bucket holds {expected}")
+            }
+            None => "is not on the disk as it arrived".to_owned(),
+        };
         self.events().warn(format!(
-            "`{key}` arrived with the CRC-64 {seen}, the bucket holds {expected}; every part is fetched once more"
+            "`{key}` {difference}; every part is fetched once more"
         ));
         let (sink, fetched_bytes) = self.bring(TakenUp::nothing(Over::Compared)).await?;
         let received = sink.ledger().arrived().whole(self.size_bytes());
         let received = received.unwrap_or_default();
-        if received != expected {
+        if let Some(expected) = expected
+            && received != expected
+        {
             self.discard();
             return Err(DownloadError::Mismatch {
                 key: key.clone(),

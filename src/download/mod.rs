@@ -142,23 +142,6 @@ impl Downloader {
         }
     }
 
-    /// Fetches an object into `folder`, under the last segment of its key.
-    ///
-    /// # Errors
-    /// [`DownloadError`]; what has arrived is kept for the next run, except where it is wrong.
-    pub async fn fetch_into(
-        &self,
-        address: &ObjectAddress,
-        folder: &Path,
-        options: &DownloadOptions,
-    ) -> Result<Downloaded, DownloadError> {
-        let names = local_names([&address.key])?;
-        let path: PathBuf = names
-            .iter()
-            .fold(folder.to_owned(), |folder, name| folder.join(name));
-        self.fetch_to(address, &path, options).await
-    }
-
     /// Fetches an object to the file or block device `path`.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use sha2::Digest;
+
 use super::{BUCKET, Case, PART, noise, patchy};
 
 #[test]
@@ -125,4 +127,34 @@ fn a_byte_that_was_lost_at_the_end_of_what_was_synced_is_found_before_anything_i
         .ends_with(0)
         .says("has changed; starting anew");
     case.has_arrived();
+}
+
+#[test]
+fn a_byte_that_was_lost_early_is_found_at_the_end_with_and_without_a_checksum_of_cos() {
+    for (crc_missing, words) in [
+        (false, "the bucket holds"),
+        (true, "is not on the disk as it arrived"),
+    ] {
+        let case = Case::new(noise(200 * PART));
+        case.env
+            .cloud
+            .change(|world| world.crc_missing = crc_missing);
+        let line = "download cos://exports/folder/disk.raw --part-size 64KiB --limit-rate 8MiB --concurrency 1";
+        let running = case.env.start(&line.split(' ').collect::<Vec<_>>());
+        case.env.wait_for_calls("GetObject", 90);
+        running.signal("INT");
+        running.wait().ends_with(130);
+        // More parts came after it than are looked at before a run goes on.
+        let path = case.env.home.path().join("disk.raw.cvm-part");
+        let mut bytes = fs::read(&path).expect("the partial file");
+        bytes[7] ^= 1;
+        fs::write(&path, bytes).expect("a file");
+        let run = case
+            .fetch("--sha256 --output json")
+            .ends_with(0)
+            .says(words);
+        case.has_arrived();
+        let sum = hex::encode(sha2::Sha256::digest(&case.bytes));
+        assert_eq!(run.json()["items"][0]["sha256"], sum.as_str());
+    }
 }
