@@ -333,3 +333,55 @@ fn image_makes_the_role_when_and_only_when_its_check_fails() {
     env.assert_submits(1);
     env.assert_authorized();
 }
+
+/// Runs `line` on a terminal of its own, where `typed` is typed; everything that is shown comes back.
+#[cfg(target_os = "linux")]
+fn at_a_terminal(env: &TestEnv, line: &str, typed: &str) -> (Option<i32>, String) {
+    use std::io::Write;
+    let plain = env.command(&[]);
+    let command = format!("{} {line}", plain.get_program().to_str().expect("a path"));
+    let variables = plain
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)));
+    // Part of util-linux, whose package every Debian has.
+    let mut terminal = std::process::Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env_clear()
+        .envs(variables)
+        .current_dir(env.home.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("`script` starts");
+    let mut keyboard = terminal.stdin.take().expect("it is piped");
+    keyboard.write_all(typed.as_bytes()).expect("it listens");
+    let done = terminal.wait_with_output().expect("an end");
+    drop(keyboard);
+    let shown = String::from_utf8_lossy(&done.stdout).into_owned();
+    (done.status.code(), shown)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn at_a_terminal_only_yes_is_yes() {
+    for typed in ["n\n", "\n", "yes please\n", "\u{4}"] {
+        let env = fresh();
+        let (code, shown) = at_a_terminal(&env, "authorize --bucket exports", typed);
+        assert_eq!(code, Some(3), "{typed:?}: {shown}");
+        assert!(shown.contains("create role `CVM_QcsRole`"), "{shown}");
+        assert!(shown.contains("[y/N]"), "{shown}");
+        assert!(shown.contains("nothing was changed"), "{shown}");
+        env.assert_changes(&[]);
+    }
+    for typed in ["y\n", " YES \n"] {
+        let env = fresh();
+        let (code, shown) = at_a_terminal(&env, "authorize --bucket exports", typed);
+        assert_eq!(code, Some(0), "{typed:?}: {shown}");
+        env.assert_authorized();
+    }
+    let env = fresh();
+    let line = format!("image {LINUX} --authorize");
+    let (code, shown) = at_a_terminal(&env, &line, "y\n");
+    assert_eq!(code, Some(0), "{shown}");
+    env.assert_submits(1);
+}
