@@ -334,6 +334,28 @@ fn image_makes_the_role_when_and_only_when_its_check_fails() {
     env.assert_authorized();
 }
 
+#[test]
+fn a_role_that_is_not_seen_yet_by_the_next_step_is_waited_for() {
+    let env = fresh();
+    let unseen = |code: &str| {
+        let effect = Effect::ApiError {
+            code: code.to_owned(),
+        };
+        fault("AttachRolePolicy", effect)
+    };
+    env.cloud.set_faults(vec![
+        unseen("InvalidParameter.RoleNotExist"),
+        cvm_export::simulator::Fault {
+            occurrence: Some(2),
+            ..unseen("ResourceNotFound.PolicyIdNotExist")
+        },
+    ]);
+    env.line(AUTHORIZE).ends_with(0);
+    env.assert_authorized();
+    let attach = "AttachRolePolicy";
+    env.assert_changes(&["CreateRole", "CreatePolicy", attach, attach, attach]);
+}
+
 /// Runs `line` on a terminal of its own, where `typed` is typed; everything that is shown comes back.
 #[cfg(target_os = "linux")]
 fn at_a_terminal(env: &TestEnv, line: &str, typed: &str) -> (Option<i32>, String) {

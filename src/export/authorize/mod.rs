@@ -135,6 +135,7 @@ impl Authorizer {
     pub async fn carry_out(&self, plan: &mut AccessPlan) -> Result<(), Error> {
         let mut losses = 0;
         let mut lost: Option<usize> = None;
+        let (mut misses, mut pause) = (0, FIRST_PAUSE);
         while let Some(place) = plan.steps.iter().position(|planned| !planned.done) {
             if self.cancel.is_cancelled() {
                 return Err(interrupted());
@@ -146,6 +147,11 @@ impl Authorizer {
             };
             if step.is_removal() && says_gone(&error) || lost == Some(place) && says_taken(&error) {
                 plan.steps[place].done = true;
+            } else if says_gone(&error) && plan.has_made_what(place) && misses < TAKEN_LOOKS {
+                // CAM's copies learn of a new role or policy one after the other.
+                misses += 1;
+                self.rest(pause).await?;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             } else if says_taken(&error) {
                 // Somebody was faster, or an earlier run's change is only seen now.
                 self.look_until_seen(plan, place).await?;

@@ -317,6 +317,17 @@ impl AccessPlan {
         self.steps.iter().all(|planned| planned.done)
     }
 
+    /// Whether a step before the one at `place` made what that one attaches, or attaches to.
+    pub(super) fn has_made_what(&self, place: usize) -> bool {
+        let attaches = matches!(self.steps[place].step, Step::AttachPolicy { .. });
+        let makes =
+            |step: &Step| matches!(step, Step::CreateRole { .. } | Step::CreatePolicy { .. });
+        attaches
+            && self.steps[..place]
+                .iter()
+                .any(|planned| makes(&planned.step))
+    }
+
     /// Takes over what a new look says: steps that it does not ask for any more are done. `false` where
     /// it asks for something that nobody has agreed to.
     pub(super) fn catch_up(&mut self, now: &Self) -> bool {
