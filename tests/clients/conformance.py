@@ -36,11 +36,13 @@ from qcloud_cos import CosConfig, CosS3Client
 from qcloud_cos.cos_exception import CosClientError, CosServiceError
 from tencentcloud.cam.v20190116 import cam_client, models as cam_models
 from tencentcloud.common import abstract_client
+from tencentcloud.common.common_client import CommonClient
 from tencentcloud.common.credential import Credential
 from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
 from tencentcloud.common.profile.client_profile import ClientProfile
 from tencentcloud.common.profile.http_profile import HttpProfile
 from tencentcloud.cvm.v20170312 import cvm_client, models as cvm_models
+from tencentcloud.sts.v20180813 import models as sts_models, sts_client
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "conformance.md"
@@ -283,6 +285,17 @@ class ApiCase(Case):
         self.assertTrue(caught.exception.get_request_id())
 
 
+def trust_in(service):
+    principal = {"service": [service]}
+    statement = {"effect": "allow", "action": "name/sts:AssumeRole", "principal": principal}
+    return json.dumps({"version": "2.0", "statement": [statement]})
+
+
+def policy_for(action):
+    statement = {"effect": "allow", "action": [action], "resource": ["*"]}
+    return json.dumps({"version": "2.0", "statement": [statement]})
+
+
 class CvmSdk(ApiCase):
     client = "tencentcloud-sdk-python-cvm"
     versions_of = ("tencentcloud-sdk-python-cvm",)
@@ -481,6 +494,50 @@ class CamSdk(ApiCase):
         self.assertEqual(answer.AppId, 1250000000)
         self.works("tell the account", "GetUserAppId()", "AppId 1250000000")
 
+    def test_makes_and_removes_a_role(self):
+        client = cam()
+
+        def call(action, **fields):
+            wanted = request(getattr(cam_models, f"{action}Request"), **fields)
+            return getattr(client, action)(wanted)
+
+        trust = trust_in("scf.qcloud.com")
+        self.assertTrue(call("CreateRole", RoleName="sdk", PolicyDocument=trust).RoleId)
+        call("UpdateAssumeRolePolicy", RoleName="sdk", PolicyDocument=trust_in("cvm.qcloud.com"))
+        document = call("GetRole", RoleName="sdk").RoleInfo.PolicyDocument
+        self.assertIn("cvm.qcloud.com", document)
+        allowed = policy_for("name/cos:PutObject")
+        number = call("CreatePolicy", PolicyName="sdk", PolicyDocument=allowed).PolicyId
+        call("UpdatePolicy", PolicyId=number, PolicyDocument=policy_for("name/cos:*"))
+        document = call("GetPolicy", PolicyId=number).PolicyDocument
+        self.assertEqual(json.loads(document), json.loads(policy_for("name/cos:*")))
+        call("AttachRolePolicy", AttachRoleName="sdk", PolicyId=number)
+        [own] = call("ListPolicies", Rp=20, Page=1, Scope="Local", Keyword="sdk").List
+        self.assertEqual((own.PolicyId, own.AttachEntityCount), (number, 1))
+        carried = call("ListAttachedRolePolicies", RoleName="sdk", Page=1, Rp=20).List
+        self.assertEqual([policy.PolicyId for policy in carried], [number])
+        self.works("make a role", "CreateRole, CreatePolicy, AttachRolePolicy, …", "all are there")
+        call("DetachRolePolicy", DetachRoleName="sdk", PolicyId=number)
+        call("DeletePolicy", PolicyId=[number])
+        call("DeleteRole", RoleName="sdk")
+        wanted = request(cam_models.GetRoleRequest, RoleName="sdk")
+        self.assert_code("InvalidParameter.RoleNotExist", client.GetRole, wanted)
+        self.works("remove a role", "DetachRolePolicy, DeletePolicy, DeleteRole", "all are gone")
+
+    def test_a_name_that_is_taken_is_refused(self):
+        wanted = request(
+            cam_models.CreateRoleRequest, RoleName=ROLE, PolicyDocument=trust_in("cvm.qcloud.com")
+        )
+        self.assert_code("InvalidParameter.RoleNameInUse", cam().CreateRole, wanted)
+        self.refused("name in use", "CreateRole(RoleName=…)", "InvalidParameter.RoleNameInUse")
+
+    def test_a_document_that_is_none_is_refused(self):
+        fields = {"PolicyName": "sdk2", "PolicyDocument": "{"}
+        wanted = request(cam_models.CreatePolicyRequest, **fields)
+        code = "InvalidParameter.PolicyDocumentError"
+        self.assert_code(code, cam().CreatePolicy, wanted)
+        self.refused("no document", 'CreatePolicy(PolicyDocument="{")', code)
+
     def test_an_absent_role_is_refused(self):
         wanted = request(cam_models.GetRoleRequest, RoleName="nobody")
         self.assert_code("InvalidParameter.RoleNotExist", cam().GetRole, wanted)
@@ -490,6 +547,57 @@ class CamSdk(ApiCase):
         fields = {"RoleName": ROLE, "Bogus": 1}
         self.assert_code("UnknownParameter", cam().call_json, "GetRole", fields)
         self.refused("unknown parameter", 'call_json("GetRole", {…, "Bogus": 1})', "UnknownParameter")
+
+
+class StsSdk(ApiCase):
+    client = "tencentcloud-sdk-python (sts)"
+    versions_of = ("tencentcloud-sdk-python",)
+    arn = f"qcs::cam::uin/100000000001:roleName/{ROLE}"
+
+    @staticmethod
+    def sts():
+        simulator = Simulated.quick
+        credential = Credential(simulator.secret_id, simulator.secret_key)
+        return sts_client.StsClient(credential, REGION, profile(simulator))
+
+    def test_tells_the_caller(self):
+        answer = self.sts().GetCallerIdentity(sts_models.GetCallerIdentityRequest())
+        self.assertEqual(answer.AccountId, "100000000001")
+        self.works("tell the caller", "GetCallerIdentity()", "account and ARN")
+
+    def test_takes_a_role_on(self):
+        fields = {"RoleArn": self.arn, "RoleSessionName": "sdk", "DurationSeconds": 1800}
+        answer = self.sts().AssumeRole(request(sts_models.AssumeRoleRequest, **fields))
+        self.assertLessEqual(abs(answer.ExpiredTime - time.time() - 1800), 60)
+        keys = answer.Credentials
+        credential = Credential(keys.TmpSecretId, keys.TmpSecretKey, keys.Token)
+        client = cvm_client.CvmClient(credential, REGION, profile(Simulated.quick))
+        self.assertEqual(len(CvmSdk.list_images(client).ImageSet), 1)
+        self.works("take a role on", "AssumeRole(…)", "keys that list images")
+        credential = Credential(keys.TmpSecretId, keys.TmpSecretKey, "another")
+        client = cvm_client.CvmClient(credential, REGION, profile(Simulated.quick))
+        self.assert_code("AuthFailure.TokenFailure", CvmSdk.list_images, client)
+        self.refused("wrong token", "Credential(…, token)", "AuthFailure.TokenFailure")
+
+    def test_a_role_that_is_none_is_refused(self):
+        arn = self.arn + "x"
+        wanted = request(sts_models.AssumeRoleRequest, RoleArn=arn, RoleSessionName="sdk")
+        code = "ResourceNotFound.RoleNotFound"
+        self.assert_code(code, self.sts().AssumeRole, wanted)
+        self.refused("unknown role", "AssumeRole(RoleArn=…)", code)
+
+    def test_a_foreign_identity_is_refused(self):
+        client = CommonClient("sts", "2018-08-13", None, REGION, profile(Simulated.quick))
+        fields = {
+            "ProviderId": "nobody",
+            "WebIdentityToken": "token",
+            "RoleArn": self.arn,
+            "RoleSessionName": "sdk",
+        }
+        code = "InvalidParameter.OIDCProviderNotFound"
+        action = "AssumeRoleWithWebIdentity"
+        self.assert_code(code, lambda: client.call_json(action, fields, options={"SkipSign": True}))
+        self.refused("unknown provider", f"{action}(…), not signed", code)
 
 
 # --- The SDK of COS -------------------------------------------------------------------------------
@@ -1133,7 +1241,7 @@ def main():
     loader = InOrder()
     if options.k:
         loader.testNamePatterns = [f"*{word}*" for word in options.k]
-    cases = (CvmSdk, CamSdk, CosSdk, Tccli, Coscmd)
+    cases = (CvmSdk, CamSdk, StsSdk, CosSdk, Tccli, Coscmd)
     suite = unittest.TestSuite(loader.loadTestsFromTestCase(case) for case in cases)
 
     # The SDKs log every refusal, and urllib3 every broken connection.
