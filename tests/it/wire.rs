@@ -10,6 +10,7 @@ mod api;
 mod cam;
 mod cos;
 mod server;
+mod sts;
 mod writing;
 mod xml;
 

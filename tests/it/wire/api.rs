@@ -26,7 +26,7 @@ fn answer(value: &Value) -> Message {
 type Exchange<A> = (Message, Result<Answer<<A as Action>::Response>, ApiError>);
 
 /// Sends `action` once for each answer.
-fn call<A: Action>(
+pub(super) fn call<A: Action>(
     action: &A,
     region: Option<&str>,
     token: Option<&str>,
