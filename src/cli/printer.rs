@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::ValueEnum;
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::export::{ExportOutcome, OutcomeState};
-use cvm_export::model::{Finding, Verdict};
+use cvm_export::model::{Finding, Verdict, printable_json, shell_line};
 use serde::Serialize;
 
 use crate::cli::exit::{Exit, Signal};
@@ -104,7 +104,7 @@ impl Printer {
             Output::Ndjson => serde_json::to_string(result),
         };
         let text = text.expect("results hold only strings, numbers and lists, which JSON can show");
-        self.write_out(format!("{text}\n").as_bytes());
+        self.write_out(format!("{}\n", printable_json(&text)).as_bytes());
     }
 
     /// A note for people.
@@ -336,22 +336,6 @@ pub(crate) fn plural(count: usize, noun: &str) -> String {
     }
 }
 
-/// The words as one line that a POSIX shell reads back.
-pub(crate) fn shell_line(words: &[String]) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
-    quoted.join(" ")
-}
-
-/// One word as a POSIX shell reads it back.
-pub(crate) fn shell_word(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
 /// Whether stderr may carry escape sequences, by what was asked for and by habit.
 pub(crate) fn use_color(choice: clap::ColorChoice, no_color: bool, dumb_terminal: bool) -> bool {
     match choice {
@@ -374,18 +358,4 @@ pub(crate) fn stdout_failed(error: io::Error) -> Error {
     )
     .with_hint("free some room where stdout goes to, and look with `cvm-export status`")
     .with_source(error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_survive_a_shell() {
-        let words = ["cvm-export", "wait", "a b", "it's", "映像", ""].map(str::to_owned);
-        assert_eq!(
-            shell_line(&words),
-            r"cvm-export wait 'a b' 'it'\''s' '映像' ''"
-        );
-    }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use cvm_export::event::{Event, EventKind, ProgressSource};
-use cvm_export::model::{Finding, ImageId, ObjectKey, Verdict};
+use cvm_export::model::{Finding, ImageId, ObjectKey, Verdict, printable_json};
 use indicatif::{BinaryBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -231,7 +231,8 @@ impl Drawing {
             event,
         };
         let text = serde_json::to_string(&line).expect("events hold only strings and numbers");
-        self.printer.write_out(format!("{text}\n").as_bytes());
+        self.printer
+            .write_out(format!("{}\n", printable_json(&text)).as_bytes());
     }
 
     /// Also with `-q`: a run that is killed says nothing more, and another machine has no journal.

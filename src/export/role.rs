@@ -97,15 +97,23 @@ fn trust_statement() -> Value {
     })
 }
 
-/// Whether a trust document names CVM as a service; `None` when it cannot be read.
+/// Whether a trust document names CVM as a service; `None` when it cannot be read, or both allows and
+/// denies, which is for the cloud to weigh.
 pub(crate) fn trusts_cvm(document: &str) -> Option<bool> {
     let document: Value = serde_json::from_str(document).ok()?;
     let statements = one_or_more(field(&document, "statement")?);
-    Some(statements.iter().any(|statement| {
+    let of_cvm = statements
+        .into_iter()
+        .filter(|statement| services(statement).iter().any(|name| is_cvm(name)));
+    let (allowing, others): (Vec<&Value>, Vec<&Value>) = of_cvm.partition(|statement| {
         let effect = field(statement, "effect").and_then(Value::as_str);
         effect.is_none_or(|effect| effect.eq_ignore_ascii_case("allow"))
-            && services(statement).iter().any(|name| is_cvm(name))
-    }))
+    });
+    match (allowing.is_empty(), others.is_empty()) {
+        (is_untrusted, true) => Some(!is_untrusted),
+        (true, false) => Some(false),
+        (false, false) => None,
+    }
 }
 
 /// Whether a trust document is for CVM and nobody else.

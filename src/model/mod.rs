@@ -13,4 +13,4 @@ pub use identifiers::{
     BucketName, ExportId, ImageFormat, ImageId, InvalidValue, ObjectKey, Prefix, Region, RoleName,
     SnapshotId, TaskId,
 };
-pub use text::CloudText;
+pub use text::{CloudText, printable_json, shell_line, shell_word};

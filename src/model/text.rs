@@ -38,6 +38,40 @@ impl CloudText {
     }
 }
 
+/// `json` with escapes in the place of what a terminal would act on. Its meaning is the same.
+#[must_use]
+pub fn printable_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character == '\n' || is_printable(character) {
+            shown.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            shown.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    shown
+}
+
+/// The words as one line that a POSIX shell reads back.
+#[must_use]
+pub fn shell_line(words: &[String]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
+    quoted.join(" ")
+}
+
+/// One word as a POSIX shell reads it back.
+#[must_use]
+pub fn shell_word(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 /// Whether `character` reaches a terminal as it is.
 pub(super) fn is_printable(character: char) -> bool {
     printable(character) == Some(character)
@@ -110,5 +144,26 @@ mod tests {
     fn text_is_stripped_while_it_is_deserialised() {
         let text: CloudText = serde_json::from_str(r#""a\u001b]0;x\u0007b""#).expect("JSON");
         assert_eq!(text, "a ]0;x b");
+    }
+
+    #[test]
+    fn words_survive_a_shell() {
+        let words = ["cvm-export", "wait", "a b", "it's", "映像", ""].map(str::to_owned);
+        assert_eq!(
+            shell_line(&words),
+            r"cvm-export wait 'a b' 'it'\''s' '映像' ''"
+        );
+    }
+
+    #[test]
+    fn json_says_the_same_without_what_a_terminal_acts_on() {
+        let value = "a\u{9b}2J\u{202e}\u{2066}映\n";
+        let json = serde_json::to_string_pretty(&[value]).expect("JSON");
+        let shown = printable_json(&json);
+        assert_eq!(shown, "[\n  \"a\\u009b2J\\u202e\\u2066映\\n\"\n]");
+        assert_eq!(
+            serde_json::from_str::<[String; 1]>(&shown).expect("JSON"),
+            [value]
+        );
     }
 }

@@ -356,10 +356,16 @@ fn a_role_that_is_not_seen_yet_by_the_next_step_is_waited_for() {
     env.assert_changes(&["CreateRole", "CreatePolicy", attach, attach, attach]);
 }
 
-/// Runs `line` on a terminal of its own, where `typed` is typed; everything that is shown comes back.
+/// Runs `line` on a terminal of its own, where `typed` is typed once the question is there and
+/// `meanwhile` has happened; everything that is shown comes back.
 #[cfg(target_os = "linux")]
-fn at_a_terminal(env: &TestEnv, line: &str, typed: &str) -> (Option<i32>, String) {
-    use std::io::Write;
+fn at_a_terminal(
+    env: &TestEnv,
+    line: &str,
+    meanwhile: impl FnOnce(),
+    typed: &str,
+) -> (Option<i32>, String) {
+    use std::io::{Read, Write};
     let plain = env.command(&[]);
     let command = format!("{} {line}", plain.get_program().to_str().expect("a path"));
     let variables = plain
@@ -376,34 +382,166 @@ fn at_a_terminal(env: &TestEnv, line: &str, typed: &str) -> (Option<i32>, String
         .spawn()
         .expect("`script` starts");
     let mut keyboard = terminal.stdin.take().expect("it is piped");
+    let mut screen = terminal.stdout.take().expect("it is piped");
+    let (mut shown, mut byte) = (Vec::new(), [0]);
+    while !shown.ends_with(b"[y/N] ") && screen.read(&mut byte).expect("a screen") > 0 {
+        shown.push(byte[0]);
+    }
+    meanwhile();
     keyboard.write_all(typed.as_bytes()).expect("it listens");
-    let done = terminal.wait_with_output().expect("an end");
+    screen.read_to_end(&mut shown).expect("a screen");
+    let code = terminal.wait().expect("an end").code();
     drop(keyboard);
-    let shown = String::from_utf8_lossy(&done.stdout).into_owned();
-    (done.status.code(), shown)
+    (code, String::from_utf8_lossy(&shown).into_owned())
 }
 
 #[test]
 #[cfg(target_os = "linux")]
 fn at_a_terminal_only_yes_is_yes() {
-    for typed in ["n\n", "\n", "yes please\n", "\u{4}"] {
+    let line = "authorize --bucket exports";
+    for typed in ["n\n", "\n", "yes please\n", "\u{4}", "\u{3}"] {
         let env = fresh();
-        let (code, shown) = at_a_terminal(&env, "authorize --bucket exports", typed);
-        assert_eq!(code, Some(3), "{typed:?}: {shown}");
+        let (code, shown) = at_a_terminal(&env, line, || (), typed);
+        let expected = if typed == "\u{3}" { 130 } else { 3 };
+        assert_eq!(code, Some(expected), "{typed:?}: {shown}");
         assert!(shown.contains("create role `CVM_QcsRole`"), "{shown}");
-        assert!(shown.contains("[y/N]"), "{shown}");
         assert!(shown.contains("nothing was changed"), "{shown}");
         env.assert_changes(&[]);
     }
     for typed in ["y\n", " YES \n"] {
         let env = fresh();
-        let (code, shown) = at_a_terminal(&env, "authorize --bucket exports", typed);
+        let (code, shown) = at_a_terminal(&env, line, || (), typed);
         assert_eq!(code, Some(0), "{typed:?}: {shown}");
         env.assert_authorized();
     }
     let env = fresh();
     let line = format!("image {LINUX} --authorize");
-    let (code, shown) = at_a_terminal(&env, &line, "y\n");
+    let (code, shown) = at_a_terminal(&env, &line, || (), "y\n");
     assert_eq!(code, Some(0), "{shown}");
     env.assert_submits(1);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_was_agreed_to_is_not_done_once_others_have_changed_it() {
+    const CHANGED: &str = "no longer what was shown";
+    // A role that carries more by the time of the answer is not deleted.
+    let env = fresh();
+    env.line(AUTHORIZE).ends_with(0);
+    let revoke = "authorize --bucket exports --revoke";
+    let others = || {
+        env.line("authorize --preset QcloudCOSFullAccess --yes")
+            .ends_with(0);
+    };
+    let (code, shown) = at_a_terminal(&env, revoke, others, "y\n");
+    assert_eq!(code, Some(3), "{shown}");
+    assert!(shown.contains(CHANGED), "{shown}");
+    assert!(shown.contains("cvm-export authorize --bucket exports-1250000000 --revoke"));
+    let (roles, policies) = env.access();
+    assert_eq!(roles[0].1.len(), 2, "{roles:?}");
+    assert_eq!(policies, [POLICY]);
+
+    // Whoever was taken off the trust meanwhile does not come back.
+    let env = TestEnv::new();
+    let trust_of = |service: &str| {
+        let trust = Role::trust_in(service);
+        env.cloud
+            .change(|world| world.roles[0].trust = trust.clone());
+        trust
+    };
+    trust_of("scf.qcloud.com");
+    let line = "authorize --bucket exports";
+    let (code, shown) = at_a_terminal(&env, line, || drop(trust_of("ims.qcloud.com")), "y\n");
+    assert_eq!(code, Some(3), "{shown}");
+    assert!(shown.contains(CHANGED), "{shown}");
+    env.assert_changes(&[]);
+
+    // A policy that was changed by hand meanwhile is not replaced.
+    let env = fresh();
+    env.line(AUTHORIZE).ends_with(0);
+    let denied = json!({"version": "2.0", "statement": [{"effect": "deny", "action": "*", "resource": "*"}]});
+    let by_hand = || {
+        env.cloud
+            .change(|world| world.policies[0].document = denied.to_string());
+    };
+    let line = "authorize --bucket exports --prefix p/";
+    let (code, shown) = at_a_terminal(&env, line, by_hand, "y\n");
+    assert_eq!(code, Some(3), "{shown}");
+    let document = env.cloud.change(|world| world.policies[0].document.clone());
+    assert_eq!(document, denied.to_string());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_document_does_not_decide_what_the_person_sees() {
+    let env = TestEnv::new();
+    env.cloud.change(|world| {
+        world.roles[0].trust = json!({"version": "2.0", "statement": [
+            {"effect": "allow", "action": "name/sts:AssumeRole",
+             "principal": {"service": ["a\u{9b}2J\u{202e}\u{2066}b"]}}]})
+        .to_string()
+        .replace('\u{9b}', "\\u009b")
+        .replace('\u{202e}', "\\u202e")
+        .replace('\u{2066}', "\\u2066");
+    });
+    let (_, shown) = at_a_terminal(&env, "authorize --bucket exports", || (), "n\n");
+    assert!(shown.contains(r"a\u009b2J\u202e\u2066b"), "{shown}");
+    for form in ["text", "json", "ndjson"] {
+        let run = env.line(&format!(
+            "authorize --bucket exports --dry-run --output {form}"
+        ));
+        for text in [&shown, &run.stdout, &run.stderr] {
+            let acts = |c: char| "\u{9b}\u{202e}\u{2066}".contains(c);
+            assert!(!text.contains(acts), "{form}: {text}");
+        }
+    }
+}
+
+#[test]
+fn no_role_gets_or_loses_a_right_because_of_another() {
+    let env = fresh();
+    let run = |line: &str, code: i32| env.line(line).ends_with(code);
+    run(
+        "authorize --bucket exports --role-name A --prefix team-a/ --yes",
+        0,
+    );
+    let document = |env: &TestEnv| env.cloud.change(|world| world.policies[0].document.clone());
+    let of_a = document(&env);
+    run(
+        "authorize --bucket exports --role-name B --prefix team-b/ --yes",
+        0,
+    );
+    let others = format!("image {LINUX} --role-name C --authorize --yes --no-wait -q");
+    // What is done to rights is said however quiet the run.
+    run(&others, 0).says("create role `C`");
+    assert_eq!(document(&env), of_a);
+    let own = |role: &str| format!("{POLICY}-{role}");
+    let (roles, policies) = env.access();
+    assert_eq!(policies, [own("a"), own("b"), own("c")]);
+    assert_eq!(roles[0], ("A".to_owned(), vec![own("a")]));
+
+    // A policy that somebody has given to others as well is not changed any more.
+    env.cloud.change(|world| {
+        let policy = world.roles[0].policies[0].clone();
+        world.roles[1].policies.push(policy);
+    });
+    run("authorize --bucket exports --role-name A --yes", 3).says("carry it as well");
+    assert_eq!(document(&env), of_a);
+
+    // `image --authorize` replaces no policy, whatever was agreed to.
+    run("authorize --bucket exports --prefix q/ --yes", 0);
+    env.cloud.change(|world| {
+        let ours = world
+            .roles
+            .iter_mut()
+            .find(|role| role.name == "CVM_QcsRole");
+        ours.expect("it was made").policies.clear();
+    });
+    let another = "image --id img-linux001 --bucket exports --prefix r --authorize --yes";
+    run(another, 3)
+        .says("replaces none")
+        .says("`cvm-export authorize --bucket exports-1250000000`");
+    env.line("authorize --bucket exports --prefix p --revoke --yes")
+        .ends_with(2)
+        .says("--revoke");
 }

@@ -1,7 +1,7 @@
 //! `authorize`: lets CVM write exports, or takes that back; shows what would change, asks, does it,
 //! and waits until it is seen.
 
-use std::io::IsTerminal;
+use std::io::{BufRead, IsTerminal};
 use std::time::Duration;
 
 use cvm_export::error::{Error, ErrorKind};
@@ -9,7 +9,7 @@ use cvm_export::export::{
     Access, AccessPlan, Authorizer, Effect, ExportRequest, Grant, Intent, Left, PlannedStep,
     WritingPreset, check_role,
 };
-use cvm_export::model::{BucketName, Prefix, RoleName, Verdict};
+use cvm_export::model::{BucketName, Prefix, RoleName, Verdict, printable_json};
 use serde::Serialize;
 
 use super::exit::Exit;
@@ -30,7 +30,7 @@ pub(crate) struct Args {
         long,
         value_name = "PREFIX",
         requires = "bucket",
-        conflicts_with = "preset"
+        conflicts_with_all = ["preset", "revoke"]
     )]
     prefix: Option<Prefix>,
 
@@ -227,6 +227,17 @@ pub(super) async fn where_needed(
         let cancel = context.signals.cancel();
         let authorizer = Authorizer::new(session.cloud.clone(), access, Intent::Authorize, cancel)?;
         let mut plan = authorizer.plan().await?;
+        if plan.replaces_a_policy() {
+            return Err(Error::new(
+                ErrorKind::Precondition,
+                "the policy of an earlier `cvm-export authorize` does not allow this export, and \
+                 `--authorize` replaces none; nothing was submitted",
+            )
+            .with_hint(format!(
+                "`{}` shows what would change",
+                authorizer.command()
+            )));
+        }
         settle(context, &authorizer, &mut plan, consent, PATIENCE).await?;
         break;
     }
@@ -246,8 +257,9 @@ async fn settle(
     // What is agreed to must have been seen, however quiet the run.
     match consent {
         Consent::Print => show(plan, |line| printer.data(line)),
-        Consent::Ask => show(plan, |line| printer.stderr(line)),
-        Consent::ShowOnly | Consent::Given => show(plan, |line| printer.note(line)),
+        // What others will be able to do must not be missed, whoever agreed to it.
+        Consent::Ask | Consent::Given => show(plan, |line| printer.stderr(line)),
+        Consent::ShowOnly => show(plan, |line| printer.note(line)),
     }
     if plan.steps.is_empty() {
         printer.note(&format!("nothing to change: {goal}"));
@@ -272,10 +284,10 @@ async fn settle(
             State::Done
         }
         Effect::NotYet => {
-            printer.stderr(
-                "everything is made, but the cloud does not show it yet; \
-                 `cvm-export authorize` run again waits on and changes nothing",
-            );
+            printer.stderr(&format!(
+                "everything is done, but the cloud does not show it yet; `{}` run again waits on and changes nothing",
+                authorizer.command()
+            ));
             State::NotSeenYet
         }
     })
@@ -296,6 +308,8 @@ fn show(plan: &AccessPlan, line: impl Fn(&str)) {
         line(&format!("will {}", planned.step));
         for (word, document) in planned.step.documents() {
             let text = serde_json::to_string_pretty(document).unwrap_or_default();
+            // Whoever wrote it must not decide what the person sees.
+            let text = printable_json(&text);
             line(&format!("  {word}: {}", text.replace('\n', "\n  ")));
         }
     }
@@ -319,18 +333,20 @@ async fn ask(context: &Context<'_>) -> Result<(), Error> {
     }
     context.printer.question("make these changes? [y/N] ");
     let reading = tokio::task::spawn_blocking(|| {
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer).map(|_| answer)
+        let mut answer = Vec::new();
+        let read = std::io::stdin().lock().read_until(b'\n', &mut answer);
+        read.map(|_| String::from_utf8_lossy(&answer).into_owned())
     });
-    let answer = context
-        .until_signalled(async {
-            let read = reading.await.map_err(std::io::Error::other);
-            read.flatten().map_err(|problem| {
-                Error::new(ErrorKind::Unexpected, "the answer could not be read")
-                    .with_source(problem)
-            })
-        })
-        .await?;
+    let cancel = context.signals.cancel();
+    let read = tokio::select! {
+        () = cancel.cancelled() => {
+            return Err(Error::new(ErrorKind::Interrupted, "interrupted; nothing was changed"));
+        }
+        read = reading => read.map_err(std::io::Error::other).flatten(),
+    };
+    let answer = read.map_err(|problem| {
+        Error::new(ErrorKind::Unexpected, "the answer could not be read").with_source(problem)
+    })?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(Error::new(

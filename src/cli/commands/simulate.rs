@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use cvm_export::error::{Error, ErrorKind};
-use cvm_export::model::{ImageId, InvalidValue};
+use cvm_export::model::{ImageId, InvalidValue, shell_word};
 use cvm_export::simulator::{DiskSource, Fault, Naming, Options, Simulator};
 
 use super::exit::{Exit, Signal};
-use super::printer::{Output, shell_word};
+use super::printer::Output;
 use super::{Context, values};
 
 /// How long a command may take to end after a signal, longer than its own grace for a submit.

@@ -35,6 +35,9 @@ const PAGE_LIMIT: u64 = 200;
 /// its own requests as well.
 const LOOKS_AFTER_LOSS: usize = 3;
 
+/// How often it is looked at what somebody else seems to change: for about two seconds.
+const LOOKS_AT_CHANGES: usize = 4;
+
 /// How often it is looked for what has a name that is taken: about a minute, by the pauses below.
 const TAKEN_LOOKS: usize = 22;
 
@@ -109,6 +112,12 @@ impl Authorizer {
         self.intent
     }
 
+    /// The command that does the same, for hints.
+    #[must_use]
+    pub fn command(&self) -> String {
+        self.access.command(self.intent)
+    }
+
     /// Looks at what exists and plans what has to change; changes nothing.
     ///
     /// # Errors
@@ -117,8 +126,8 @@ impl Authorizer {
     pub async fn plan(&self) -> Result<AccessPlan, Error> {
         let looking = self.look();
         let found = tokio::select! {
-            () = self.cancel.cancelled() => return Err(interrupted()),
-            found = looking => found.map_err(|error| not_allowed(error, RIGHTS_TO_LOOK))?,
+            () = self.cancel.cancelled() => return Err(self.interrupted()),
+            found = looking => found.map_err(|error| self.not_allowed(error, RIGHTS_TO_LOOK))?,
         };
         match self.intent {
             Intent::Authorize => plan(&found, &self.access),
@@ -127,20 +136,28 @@ impl Authorizer {
     }
 
     /// Makes the changes of `plan`, in order, and marks each that is made. A change whose answer is lost
-    /// is looked for before it is made again.
+    /// is looked for before it is made again. Before the first change, and before each that undoes
+    /// something, it is looked whether what was agreed to is still what has to be done.
     ///
     /// # Errors
+    /// [`ErrorKind::Precondition`] where somebody else has changed something meanwhile,
     /// [`ErrorKind::Permission`] with the rights that are missing, [`ErrorKind::Interrupted`] after a
     /// signal, and the cloud's refusals. Marked steps stand; the same command completes the rest.
     pub async fn carry_out(&self, plan: &mut AccessPlan) -> Result<(), Error> {
         let mut losses = 0;
         let mut lost: Option<usize> = None;
         let (mut misses, mut pause) = (0, FIRST_PAUSE);
+        let mut looked_at = None;
         while let Some(place) = plan.steps.iter().position(|planned| !planned.done) {
             if self.cancel.is_cancelled() {
-                return Err(interrupted());
+                return Err(self.interrupted());
             }
             let step = plan.steps[place].step.clone();
+            if looked_at.is_none() || step.is_destructive() && looked_at != Some(place) {
+                looked_at = Some(place);
+                self.catch_up(plan).await?;
+                continue;
+            }
             let Err(error) = self.take(&step).await else {
                 plan.steps[place].done = true;
                 continue;
@@ -157,7 +174,7 @@ impl Authorizer {
                 self.look_until_seen(plan, place).await?;
             } else if error.proves_nothing_happened() || losses == LOOKS_AFTER_LOSS {
                 let rights: Vec<&str> = plan.steps.iter().map(|owed| owed.step.call()).collect();
-                return Err(not_allowed(error, &rights));
+                return Err(self.not_allowed(error, &rights));
             } else {
                 losses += 1;
                 lost = Some(place);
@@ -189,21 +206,26 @@ impl Authorizer {
 
     async fn rest(&self, pause: Duration) -> Result<(), Error> {
         tokio::select! {
-            () = self.cancel.cancelled() => Err(interrupted()),
+            () = self.cancel.cancelled() => Err(self.interrupted()),
             () = tokio::time::sleep(pause) => Ok(()),
         }
     }
 
     async fn catch_up(&self, plan: &mut AccessPlan) -> Result<(), Error> {
-        let now = self.plan().await?;
-        if plan.catch_up(&now) {
-            return Ok(());
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..LOOKS_AT_CHANGES {
+            if plan.catch_up(&self.plan().await?) {
+                return Ok(());
+            }
+            // One call of CAM may show a change of ours that another does not show yet.
+            self.rest(pause).await?;
+            pause *= 2;
         }
         Err(Error::new(
             ErrorKind::Precondition,
             "somebody else is changing the role or its policies, and what is left to do is no longer what was shown",
         )
-        .with_hint("run `cvm-export authorize` again: it shows what is left now"))
+        .with_hint(format!("`{}` run again shows what is left now", self.command())))
     }
 
     /// Looks until the thing that the step at `place` would make is there to be seen.
@@ -224,7 +246,10 @@ impl Authorizer {
                 "the cloud would not {step}, since the name is taken, and does not show what has it"
             ),
         )
-        .with_hint("run `cvm-export authorize` again in a minute: it goes on where this run ended"))
+        .with_hint(format!(
+            "run `{}` again in a minute: it goes on where this run ended",
+            self.command()
+        )))
     }
 
     async fn look(&self) -> Result<Found, ApiError> {
@@ -234,9 +259,7 @@ impl Authorizer {
             fetch_attached(cloud, &self.access.role),
             async {
                 match &self.access.grant {
-                    Grant::Bucket { .. } => {
-                        fetch_policy(cloud, &self.access.grant.policy_name()).await
-                    }
+                    Grant::Bucket { .. } => fetch_policy(cloud, &self.access.policy_name()).await,
                     Grant::Preset(_) => Ok(None),
                 }
             },
@@ -333,6 +356,32 @@ impl Authorizer {
             }
         }
     }
+
+    /// The error of a call, with the rights that the whole command needs where one is missing.
+    fn not_allowed(&self, error: ApiError, rights: &[&str]) -> Error {
+        let is_denied = error.kind() == ApiErrorKind::NotPermitted;
+        let error = Error::from(error);
+        if !is_denied {
+            return error;
+        }
+        let rights: Vec<String> = rights
+            .iter()
+            .map(|right| format!("`cam:{right}`"))
+            .collect();
+        error.with_hint(format!(
+            "allow {} to these credentials, or have somebody run `{}` who may; what was done before stands",
+            rights.join(", "),
+            self.command()
+        ))
+    }
+
+    fn interrupted(&self) -> Error {
+        Error::new(
+            ErrorKind::Interrupted,
+            "interrupted; what was changed before stands",
+        )
+        .with_hint(format!("`{}` run again completes it", self.command()))
+    }
 }
 
 async fn fetch_role(cloud: &Cloud, name: &RoleName) -> Result<Option<FoundRole>, ApiError> {
@@ -398,29 +447,4 @@ fn says_gone(error: &ApiError) -> bool {
         || error
             .code()
             .is_some_and(|code| code.ends_with("PolicyIdNotExist"))
-}
-
-/// The error of a call, with the rights that the whole command needs where one is missing.
-fn not_allowed(error: ApiError, rights: &[&str]) -> Error {
-    let is_denied = error.kind() == ApiErrorKind::NotPermitted;
-    let error = Error::from(error);
-    if !is_denied {
-        return error;
-    }
-    let rights: Vec<String> = rights
-        .iter()
-        .map(|right| format!("`cam:{right}`"))
-        .collect();
-    error.with_hint(format!(
-        "allow {} to these credentials, or have somebody run `cvm-export authorize` who may; what was done before stands",
-        rights.join(", ")
-    ))
-}
-
-fn interrupted() -> Error {
-    Error::new(
-        ErrorKind::Interrupted,
-        "interrupted; what was changed before stands",
-    )
-    .with_hint("`cvm-export authorize` run again completes it")
 }

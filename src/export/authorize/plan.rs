@@ -5,13 +5,18 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::Intent;
+use crate::crc64::Crc64;
 use crate::error::{Error, ErrorKind};
 use crate::export::preflight::AttachedPolicy;
 use crate::export::role::{self, WritingPreset};
-use crate::model::{BucketName, CloudText, Prefix, Region, RoleName};
+use crate::model::{BucketName, CloudText, Prefix, Region, RoleName, shell_line};
 
 /// What descriptions hold by which a later run knows its own roles and policies.
 const MARK: &str = "(made by cvm-export authorize)";
+
+/// The length of a policy's name (console of CAM; names are of ASCII here).
+const POLICY_NAME_LIMIT: usize = 128;
 
 /// What the role is to be allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,16 +35,6 @@ pub enum Grant {
 }
 
 impl Grant {
-    /// The name of the policy. The one for a bucket follows from the bucket alone, so that a later run
-    /// finds it.
-    #[must_use]
-    pub fn policy_name(&self) -> String {
-        match self {
-            Self::Bucket { bucket, .. } => format!("cvm-export-{bucket}"),
-            Self::Preset(preset) => preset.name().to_owned(),
-        }
-    }
-
     /// Refuses a prefix that would stand for more than itself.
     ///
     /// # Errors
@@ -90,6 +85,56 @@ pub struct Access {
     pub role: RoleName,
     /// What it may do.
     pub grant: Grant,
+}
+
+impl Access {
+    /// The name of the policy. The one for a bucket follows from bucket and role, so that a later run
+    /// finds it, and that no two roles share one.
+    #[must_use]
+    pub fn policy_name(&self) -> String {
+        let bucket = match &self.grant {
+            Grant::Preset(preset) => return preset.name().to_owned(),
+            Grant::Bucket { bucket, .. } => bucket,
+        };
+        // CAM finds a role in whatever case it is written.
+        let role = self.role.as_str().to_ascii_lowercase();
+        if role == role::DEFAULT_ROLE.to_ascii_lowercase() {
+            return format!("cvm-export-{bucket}");
+        }
+        let name = format!("cvm-export-{bucket}-{role}");
+        if name.len() <= POLICY_NAME_LIMIT {
+            return name;
+        }
+        let told_apart = format!("-{:016x}", Crc64::of(role.as_bytes()).0);
+        format!(
+            "{}{told_apart}",
+            &name[..POLICY_NAME_LIMIT - told_apart.len()]
+        )
+    }
+
+    /// The command that is about this access, for hints.
+    pub(super) fn command(&self, intent: Intent) -> String {
+        let mut words = vec!["cvm-export".to_owned(), "authorize".to_owned()];
+        let mut flag = |name: &str, value: &dyn fmt::Display| {
+            words.extend([name.to_owned(), value.to_string()]);
+        };
+        match &self.grant {
+            Grant::Preset(preset) => flag("--preset", preset),
+            Grant::Bucket { bucket, prefix, .. } => {
+                flag("--bucket", bucket);
+                if let (Some(prefix), Intent::Authorize) = (prefix, intent) {
+                    flag("--prefix", prefix);
+                }
+            }
+        }
+        if self.role.as_str() != role::DEFAULT_ROLE {
+            flag("--role-name", &self.role);
+        }
+        if intent == Intent::Revoke {
+            words.push("--revoke".to_owned());
+        }
+        shell_line(&words)
+    }
 }
 
 /// What exists.
@@ -224,6 +269,11 @@ impl Step {
         }
     }
 
+    /// Whether it undoes what stands there, so that it must still be what was shown.
+    pub(super) const fn is_destructive(&self) -> bool {
+        self.is_removal() || matches!(self, Self::UpdateTrust { .. } | Self::UpdatePolicy { .. })
+    }
+
     /// Whether it takes something away, so that it is done where there is nothing.
     pub(super) const fn is_removal(&self) -> bool {
         matches!(
@@ -328,11 +378,20 @@ impl AccessPlan {
                 .any(|planned| makes(&planned.step))
     }
 
+    /// Whether a policy that stands there would be replaced.
+    #[must_use]
+    pub fn replaces_a_policy(&self) -> bool {
+        let replaces = |planned: &PlannedStep| matches!(planned.step, Step::UpdatePolicy { .. });
+        self.steps.iter().any(replaces)
+    }
+
     /// Takes over what a new look says: steps that it does not ask for any more are done. `false` where
-    /// it asks for something that nobody has agreed to.
+    /// it asks for something that nobody has agreed to, or leaves what was to go.
     pub(super) fn catch_up(&mut self, now: &Self) -> bool {
         let agreed = |step: &Step| self.steps.iter().any(|planned| planned.step == *step);
-        if !now.steps.iter().all(|planned| agreed(&planned.step)) {
+        if !now.steps.iter().all(|planned| agreed(&planned.step))
+            || !now.left.iter().all(|left| self.left.contains(left))
+        {
             return false;
         }
         for planned in &mut self.steps {
@@ -370,7 +429,7 @@ pub(super) fn plan(found: &Found, wanted: &Access) -> Result<AccessPlan, Error> 
             }
         }
     }
-    let policy = wanted.grant.policy_name();
+    let policy = wanted.policy_name();
     let is_preset = match &wanted.grant {
         Grant::Preset(_) => true,
         Grant::Bucket { bucket, .. } => {
@@ -398,6 +457,10 @@ pub(super) fn plan(found: &Found, wanted: &Access) -> Result<AccessPlan, Error> 
                     if normal(&before) != normal(&document) {
                         if !existing.description.as_str().contains(MARK) {
                             return Err(policy_of_others(&policy));
+                        }
+                        let own = u64::from(carries(found, &policy, false));
+                        if existing.carriers.is_some_and(|count| count > own) {
+                            return Err(carried_by_others(&policy));
                         }
                         plan.push(Step::UpdatePolicy {
                             policy: policy.clone(),
@@ -436,7 +499,7 @@ pub(super) fn plan_revocation(found: &Found, unwanted: &Access) -> AccessPlan {
         .role
         .as_ref()
         .is_some_and(|role| role.description.as_str().contains(MARK));
-    let policy = unwanted.grant.policy_name();
+    let policy = unwanted.policy_name();
     let mut detached = false;
     match &unwanted.grant {
         Grant::Preset(_) if !carries(found, &policy, true) => {}
@@ -583,6 +646,16 @@ fn policy_of_others(policy: &str) -> Error {
         ),
     )
     .with_hint("rename or delete that policy in the CAM console, or attach a preset policy with `cvm-export authorize --preset NAME`")
+}
+
+fn carried_by_others(policy: &str) -> Error {
+    Error::new(
+        ErrorKind::Precondition,
+        format!(
+            "policy `{policy}` would have to change, and other users, groups or roles carry it as well; nothing was changed"
+        ),
+    )
+    .with_hint("take it off them in the CAM console first: each role has a policy of its own here")
 }
 
 #[cfg(test)]

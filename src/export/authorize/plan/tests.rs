@@ -58,7 +58,7 @@ fn complete(wanted: &Access) -> Found {
     let document = policy_document(&wanted.grant).to_string();
     Found {
         role: found_role(&role::trust_document().to_string(), MARK),
-        attached: vec![attached(&wanted.grant.policy_name(), false)],
+        attached: vec![attached(&wanted.policy_name(), false)],
         policy: own_policy(&document, MARK, Some(1)),
     }
 }
@@ -200,7 +200,7 @@ fn a_preset_is_attached_when_it_is_named_and_is_enough_for_a_bucket() {
 #[test]
 fn revoking_takes_back_what_bears_the_mark_alone() {
     let access = wanted(None);
-    let policy = access.grant.policy_name();
+    let policy = access.policy_name();
     let all = ["DetachRolePolicy", "DeletePolicy", "DeleteRole"];
     type Change = fn(&mut Found);
     let cases: &[(&str, Change, &[&str], usize)] = &[

@@ -258,6 +258,11 @@ fn trust_documents_are_read_in_every_shape_that_occurs() {
             r#"{"statement":[{"effect":"allow","principal":{"service":[7,null]}}]}"#,
             Some(false),
         ),
+        (
+            r#"{"statement":[{"effect":"allow","principal":{"service":"cvm.qcloud.com"}},
+                {"effect":"deny","principal":{"service":["cvm.qcloud.com"]}}]}"#,
+            None,
+        ),
         (r#"{"statement":[]}"#, Some(false)),
         (r#"{"statement":["text"]}"#, Some(false)),
         ("{}", None),
