@@ -1,5 +1,6 @@
 //! The credentials in use, and newer ones when they end in the middle of a job of hours.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use chrono::{DateTime, Duration, Utc};
@@ -28,6 +29,8 @@ pub struct CredentialsInUse {
     source: Option<Source>,
     /// Held while newer ones are looked for, so that many requests that are refused at once look once.
     renewing: Mutex<Renewing>,
+    /// How many looks have failed: who waited while one did takes its word.
+    failures: AtomicU64,
 }
 
 #[derive(Clone, Debug)]
@@ -53,6 +56,10 @@ struct Renewing {
 impl Current {
     fn new(credentials: Credentials, now: DateTime<Utc>) -> Self {
         let renewed_from = credentials.expires_at.map(|end| {
+            if end <= now {
+                // By this clock they are over already; asking before every request would not mend it.
+                return now.checked_add_signed(PAUSE).unwrap_or(end);
+            }
             let life = end.signed_duration_since(now).max(Duration::zero());
             // `end` may be any number that stood in a file.
             end.checked_sub_signed(RENEWED_EARLY.min(life / PART_OF_LIFE))
@@ -90,6 +97,7 @@ impl From<Credentials> for CredentialsInUse {
             }),
             source: None,
             renewing: Mutex::default(),
+            failures: AtomicU64::new(0),
         }
     }
 }
@@ -105,6 +113,7 @@ impl CredentialsInUse {
                 origin: found.origin,
             }),
             renewing: Mutex::default(),
+            failures: AtomicU64::new(0),
         }
     }
 
@@ -112,6 +121,7 @@ impl CredentialsInUse {
     /// told once, and the old ones serve for as long as the cloud takes them.
     pub(crate) async fn current(&self, now: DateTime<Utc>, events: &Events) -> Arc<Credentials> {
         if self.read().is_due(now) {
+            let failures = self.failures.load(Ordering::Relaxed);
             let mut renewing = match self.renewing.try_lock() {
                 Ok(renewing) => renewing,
                 // Another request sees to it, and what there is serves meanwhile.
@@ -120,7 +130,7 @@ impl CredentialsInUse {
             };
             // Another request has seen to it meanwhile, or has just failed to.
             let is_early = renewing.not_before.is_some_and(|time| now < time);
-            if self.read().is_due(now) && !is_early {
+            if self.read().is_due(now) && !is_early && !self.has_failed_since(failures) {
                 self.look(&mut renewing, now, events).await;
             }
         }
@@ -135,12 +145,20 @@ impl CredentialsInUse {
         now: DateTime<Utc>,
         events: &Events,
     ) -> bool {
+        let failures = self.failures.load(Ordering::Relaxed);
         let mut renewing = self.renewing.lock().await;
-        // Another request was refused as well and has found newer ones meanwhile.
+        // Another request was refused as well and has found newer ones meanwhile, or none.
         if !is_same(&self.read().credentials, refused) {
             return true;
         }
+        if self.has_failed_since(failures) {
+            return false;
+        }
         self.look(&mut renewing, now, events).await
+    }
+
+    fn has_failed_since(&self, failures: u64) -> bool {
+        self.failures.load(Ordering::Relaxed) != failures
     }
 
     /// Looks where the present credentials come from; says whether newer ones are there.
@@ -165,6 +183,7 @@ impl CredentialsInUse {
                 return true;
             }
         };
+        self.failures.fetch_add(1, Ordering::Relaxed);
         renewing.not_before = now.checked_add_signed(old.pause(now));
         if !renewing.has_told && old.credentials.expires_at.is_some() {
             renewing.has_told = true;

@@ -24,6 +24,7 @@ mod profile;
 mod web_identity;
 
 use std::future::Future;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -71,6 +72,9 @@ pub const VARIABLES: &[&str] = &[
     assume_role::SESSION_DURATION,
     assume_role::EXTERNAL_ID,
 ];
+
+/// More than this is no file of keys.
+const FILE_LIMIT_BYTES: u64 = 1 << 20;
 
 /// Where Linux says what machine it runs on (kernel documentation, `sysfs-class-dmi`).
 const MACHINE: &str = "/sys/class/dmi/id";
@@ -360,12 +364,43 @@ fn nobody() -> Credentials {
     }
 }
 
+/// What stands in a file that need not be there. A home folder that is none, or that is another
+/// person's, as in containers, holds nothing either.
 fn read_optional(path: &Path, place: &str) -> Result<Option<String>, CredentialsError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(broken(place, format!("it cannot be read ({error})"))),
+    let cannot = |error| broken(place, format!("it cannot be read ({error})"));
+    match std::fs::metadata(path) {
+        // A pipe or a device could keep the run waiting for ever.
+        Ok(metadata) if !metadata.is_file() => return Err(broken(place, "it is no regular file")),
+        Ok(_) => {}
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(cannot(error)),
     }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    let mut limited = file.take(FILE_LIMIT_BYTES + 1);
+    limited.read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > FILE_LIMIT_BYTES {
+        return Err(broken(
+            place,
+            format!("it has more than {FILE_LIMIT_BYTES} bytes, which no file of keys has"),
+        ));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|_| broken(place, "it cannot be read (it is no Unicode text)"))?;
+    // Editors of Windows begin a file with a mark that would hide its first line.
+    Ok(Some(match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    }))
 }
 
 fn parse_json<T: serde::de::DeserializeOwned>(
@@ -434,7 +469,7 @@ fn readable_by_others(path: &Path) -> Vec<String> {
     }
     let path = path.display();
     vec![format!(
-        "other users of this machine can read {path}; `chmod 600 {path}` keeps its keys yours"
+        "other users of this machine have rights on {path}; `chmod 600 {path}` keeps its keys yours"
     )]
 }
 

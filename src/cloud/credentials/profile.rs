@@ -50,9 +50,13 @@ pub(super) fn ask(environment: &Environment, flags: &Flags, now: DateTime<Utc>) 
     let (Some(id), Some(key)) = (&file.secret_id, &file.secret_key) else {
         return Err(broken(&place, "it lacks `secretId` or `secretKey`"));
     };
-    let expires_at = file
-        .expires_at
-        .and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    let expires_at = match file.expires_at {
+        None => None,
+        Some(seconds) => Some(
+            DateTime::from_timestamp(seconds, 0)
+                .ok_or_else(|| broken(&place, "its `expiresAt` is no time"))?,
+        ),
+    };
     if expires_at.is_some_and(|end| end <= now) {
         return Err(broken(
             &place,

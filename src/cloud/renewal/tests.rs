@@ -120,3 +120,40 @@ async fn requests_that_are_refused_side_by_side_all_find_what_one_of_them_found(
         "the newer ones are refused as well, and nothing newer is there"
     );
 }
+
+#[tokio::test]
+async fn requests_that_waited_for_a_look_that_failed_do_not_look_themselves() {
+    let home = tempfile::tempdir().expect("a folder");
+    write(home.path(), "first", 100);
+    let (in_use, first) = found_in(home.path()).await;
+    std::fs::remove_dir_all(home.path().join(".tccli")).expect("it was written");
+    let events = Events::discard();
+    let look = in_use.renewing.lock().await;
+    let refused = (0..8).map(|_| in_use.renew(&first, at(0), &events));
+    let mut refused = std::pin::pin!(futures_util::future::join_all(refused));
+    let due = (0..8).map(|_| in_use.current(at(100), &events));
+    let mut due = std::pin::pin!(futures_util::future::join_all(due));
+    // All of them wait by now.
+    let both_wait = std::future::poll_fn(|context| {
+        let refused = refused.as_mut().poll(context).is_pending();
+        let due = due.as_mut().poll(context).is_pending();
+        std::task::Poll::Ready(refused && due)
+    });
+    assert!(both_wait.await);
+    drop(look);
+    assert_eq!(refused.await, [false; 8]);
+    assert_eq!(due.await.len(), 8, "the old ones serve on");
+    assert_eq!(in_use.failures.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn those_that_are_over_when_they_come_are_not_asked_for_before_every_request() {
+    let home = tempfile::tempdir().expect("a folder");
+    write(home.path(), "first", 100);
+    let (in_use, _) = found_in(home.path()).await;
+    write(home.path(), "second", 150);
+    let events = Events::discard();
+    assert_eq!(token_at(&in_use, 95, &events).await, "second");
+    write(home.path(), "third", 10_000);
+    assert_eq!(token_at(&in_use, 160, &events).await, "third");
+}

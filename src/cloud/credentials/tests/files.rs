@@ -185,7 +185,7 @@ fn a_file_that_cannot_be_read_is_broken_not_absent() {
     assert_broken(
         "a folder",
         folder.resolve(&[], Flags::default()),
-        &["default.credential", "cannot be read"],
+        &["default.credential", "no regular file"],
     );
     let home = Home::new().with(DEFAULT_PROFILE, "");
     std::fs::write(home.path(DEFAULT_PROFILE), b"\xff{dontshowme").expect("written");
@@ -404,4 +404,32 @@ fn a_file_that_others_can_read_is_used_with_a_warning() {
             }
         }
     }
+}
+
+#[test]
+fn a_file_that_is_none_or_has_no_end_is_refused() {
+    let home = Home::new().with(".tencentcloud/credentials", "");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(home.path(".tencentcloud/credentials"));
+    let file = file.expect("it was written");
+    file.set_len(FILE_LIMIT_BYTES + 1).expect("a sparse file");
+    let refused = home.resolve(&[], Flags::default()).expect_err("too large");
+    assert!(refused.to_string().contains("more than"), "{refused}");
+    std::fs::remove_file(home.path(".tencentcloud/credentials")).expect("it is there");
+    std::fs::create_dir(home.path(".tencentcloud/credentials")).expect("a folder");
+    let refused = home.resolve(&[], Flags::default()).expect_err("a folder");
+    assert!(refused.to_string().contains("no regular file"), "{refused}");
+}
+
+#[test]
+#[cfg(unix)]
+fn nobody_waits_for_a_pipe_that_nobody_writes() {
+    let home = Home::new().with(".tencentcloud/credentials", "");
+    let pipe = home.path(".tencentcloud/credentials");
+    std::fs::remove_file(&pipe).expect("it is there");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo starts").success());
+    let refused = home.resolve(&[], Flags::default()).expect_err("a pipe");
+    assert!(refused.to_string().contains("no regular file"), "{refused}");
 }
