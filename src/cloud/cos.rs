@@ -9,7 +9,7 @@ mod range;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::auth::cos::KeyTime;
@@ -158,6 +158,20 @@ impl CosClient {
             })
         })
         .await
+    }
+
+    /// Makes an empty private bucket (PUT Bucket, product page 436/7738). To make one that is there already
+    /// changes nothing and is refused with [`CosErrorKind::AlreadyExists`], wherever it is.
+    ///
+    /// # Errors
+    /// [`CosErrorKind::NotPermitted`] without `name/cos:PutBucket`, and any other [`CosError`].
+    pub async fn put_bucket(&self, bucket: &BucketName, region: &Region) -> Result<(), CosError> {
+        let call = Call {
+            method: Method::PUT,
+            headers: vec![("x-cos-acl", "private".to_owned())],
+            ..Call::get("PUT Bucket", self.host(bucket, region))
+        };
+        self.call(&call, |_| Ok(())).await
     }
 
     /// Looks at an object; `None` when nothing stands there (HEAD Object, product page 436/7745).
@@ -390,6 +404,10 @@ impl CosClient {
                 HeaderName::from_static(name),
                 header_value(host, name, value)?,
             );
+        }
+        if call.body.is_empty() && call.method == Method::PUT {
+            // The network library leaves it out, and COS refuses that (`MissingContentLength`).
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         if !call.body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
             headers.insert(

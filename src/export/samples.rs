@@ -67,6 +67,7 @@ pub(super) fn image(sizes_gib: &[u64]) -> Image {
         os_name: "Ubuntu Server 22.04 LTS 64bit".into(),
         image_type: "PRIVATE_IMAGE".into(),
         image_state: "NORMAL".into(),
+        sync_percent: None,
         platform: "Ubuntu".into(),
         created_time: None,
         snapshot_set: snapshots.collect(),

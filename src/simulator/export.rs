@@ -170,9 +170,10 @@ impl World {
     }
 
     /// Brings the world to the present: exports whose time has come are completed, in the order in
-    /// which they ended. Every look from outside does this first.
+    /// which they ended, and so are copies of images. Every look from outside does this first.
     pub fn settle(&mut self) {
         let (elapsed, now) = (self.elapsed(), self.server_time());
+        self.settle_copies(elapsed);
         self.settle_at(elapsed, now);
     }
 

@@ -31,6 +31,7 @@
 mod admin;
 mod api;
 mod body;
+mod copies;
 mod cos;
 mod digest;
 mod disk;

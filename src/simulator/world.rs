@@ -15,6 +15,7 @@ use crate::clock::{self, Stopwatch};
 use crate::model::{ImageId, Region, SnapshotId, TaskId};
 
 use super::Naming;
+use super::copies::ImageCopy;
 use super::disk::Disk;
 use super::export::DiskExport;
 use super::keys::Keys;
@@ -84,6 +85,15 @@ impl ImageDisk {
         Self {
             content: content.into(),
             ..Self::sample(usage, snapshot_id, size_gib)
+        }
+    }
+
+    /// The same disk, with the same bytes, as another snapshot.
+    pub(super) fn copied_as(&self, snapshot_id: SnapshotId) -> Self {
+        Self {
+            snapshot_id,
+            content: self.content().into(),
+            ..self.clone()
         }
     }
 
@@ -341,6 +351,17 @@ pub struct World {
     /// The duration in real seconds of exports that start from now on, whatever their size and the
     /// speed.
     pub export_seconds: Option<f64>,
+    /// The duration in real seconds of copies of images that are started from now on, whatever their size
+    /// and the speed.
+    pub copy_seconds: Option<f64>,
+    /// Lets copies of images that are started from now on end as `CREATEFAILED`.
+    pub copies_fail: bool,
+    /// How many custom images there may be in each region.
+    pub image_quota: usize,
+    /// How many buckets there may be.
+    pub bucket_limit: usize,
+    /// Snapshots whose image was deleted without them.
+    pub snapshots_left: Vec<SnapshotId>,
     /// Lets exports vanish that are started from now on.
     pub export_failure: Option<ExportFailure>,
     /// API actions and COS operations, as the call log names them, that the caller has no right to.
@@ -369,6 +390,8 @@ pub struct World {
     pub(super) earlier_access: Vec<EarlierAccess>,
     /// Every pair of keys that is good; the first is the caller's own.
     pub(super) accepted: Vec<Credentials>,
+    /// The copies of images that are being made.
+    pub(super) copies: Vec<ImageCopy>,
     /// The exports that were ever started, in order.
     pub(super) exports: Vec<DiskExport>,
     pub(super) next_task: u64,
@@ -392,6 +415,13 @@ impl World {
             naming,
             speed,
             export_seconds: None,
+            copy_seconds: None,
+            copies_fail: false,
+            // The number on the page of SyncImages (213/15711).
+            image_quota: 500,
+            // Product page 436/14518.
+            bucket_limit: 200,
+            snapshots_left: Vec::new(),
             export_failure: None,
             denied: BTreeSet::new(),
             dry_run_answer: DryRunAnswer::default(),
@@ -406,6 +436,7 @@ impl World {
             keys: Keys::default(),
             earlier_access: Vec::new(),
             accepted: Vec::new(),
+            copies: Vec::new(),
             exports: Vec::new(),
             // The number in the documentation's example.
             next_task: 105_591_590,

@@ -8,6 +8,7 @@
 mod actions;
 mod api;
 mod cam;
+mod copies;
 mod cos;
 mod server;
 mod sts;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::null_as_default;
 use crate::cloud::api::{Action, Replay};
-use crate::model::{BucketName, CloudText, ImageId, Prefix, RoleName, TaskId};
+use crate::model::{BucketName, CloudText, ImageId, Prefix, Region, RoleName, TaskId};
 
 /// Lists images (SDK `cvm/v20170312`). Either ids or filters, never both.
 #[derive(Clone, Debug, Serialize)]
@@ -67,6 +67,26 @@ impl DescribeImages {
             limit: Self::PAGE,
         }
     }
+
+    /// The account's custom images whose names hold `text`: the cloud compares in part.
+    #[must_use]
+    pub fn custom_images_named(text: &str) -> Self {
+        let mut call = Self::custom_images(&[]);
+        call.filters.push(Filter {
+            name: "image-name",
+            values: vec![text.to_owned()],
+        });
+        call
+    }
+
+    /// How many custom images the account has: the total of a page of one.
+    #[must_use]
+    pub fn count_of_custom_images() -> Self {
+        Self {
+            limit: 1,
+            ..Self::custom_images(&[])
+        }
+    }
 }
 
 impl Action for DescribeImages {
@@ -106,6 +126,9 @@ pub struct Image {
     /// `NORMAL` when no operation holds it; an open set.
     #[serde(default, deserialize_with = "null_as_default")]
     pub image_state: CloudText,
+    /// How much of it is copied, in percent; means something only while it is `SYNCING`.
+    #[serde(default)]
+    pub sync_percent: Option<u64>,
     /// The family of its system, such as `Ubuntu`; an open set.
     #[serde(default, deserialize_with = "null_as_default")]
     pub platform: CloudText,
@@ -204,4 +227,104 @@ impl Action for ExportImagesDryRun {
     const VERSION: &'static str = ExportImages::VERSION;
     const NAME: &'static str = ExportImages::NAME;
     type Response = ExportImagesResponse;
+}
+
+/// Copies an image (API page 213/15711): a custom one to other regions, a shared one within its own,
+/// which makes it a custom one. There is no client token: a second call makes a second copy.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct SyncImages {
+    /// The image; the API takes one a call, in the state `NORMAL`.
+    pub image_ids: Vec<ImageId>,
+    /// Where to.
+    pub destination_regions: Vec<Region>,
+    /// What the copy is called, in at most 60 characters; the source's name by default.
+    pub image_name: String,
+    /// Whether to answer with the copy's id.
+    pub image_set_required: bool,
+}
+
+impl SyncImages {
+    /// The longest `ImageName`, in characters.
+    pub const NAME_LIMIT: usize = 60;
+
+    /// Copies `image_id` to `destination` under the name `image_name`, and asks for the copy's id.
+    #[must_use]
+    pub fn one(image_id: ImageId, destination: Region, image_name: String) -> Self {
+        Self {
+            image_ids: vec![image_id],
+            destination_regions: vec![destination],
+            image_name,
+            image_set_required: true,
+        }
+    }
+}
+
+impl Action for SyncImages {
+    const SERVICE: &'static str = "cvm";
+    const VERSION: &'static str = "2017-03-12";
+    const NAME: &'static str = "SyncImages";
+    const REPLAY: Replay = Replay::NeverOnceSent;
+    type Response = SyncImagesResponse;
+}
+
+/// A copy that was begun.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct SyncImagesResponse {
+    /// The copies, where they were asked for.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub image_set: Vec<SyncedImage>,
+}
+
+/// A copy in one region (API data type `SyncImage`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct SyncedImage {
+    /// The copy's id.
+    pub image_id: CloudText,
+    /// Its region.
+    pub region: CloudText,
+}
+
+/// Deletes images (API page 213/15716). To delete what is gone already is refused with
+/// `InvalidImageId.NotFound`, so it may be repeated.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeleteImages {
+    /// The images; none of them may be in the making or shared with others.
+    pub image_ids: Vec<ImageId>,
+    /// Whether their snapshots go, too; they stay by default, and are paid for.
+    pub delete_binded_snap: bool,
+}
+
+impl Action for DeleteImages {
+    const SERVICE: &'static str = "cvm";
+    const VERSION: &'static str = "2017-03-12";
+    const NAME: &'static str = "DeleteImages";
+    type Response = DeleteImagesResponse;
+}
+
+/// The images are deleted.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct DeleteImagesResponse {}
+
+/// Asks how many custom images the account may have in the region.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct DescribeImageQuota {}
+
+impl Action for DescribeImageQuota {
+    const SERVICE: &'static str = "cvm";
+    const VERSION: &'static str = "2017-03-12";
+    const NAME: &'static str = "DescribeImageQuota";
+    type Response = DescribeImageQuotaResponse;
+}
+
+/// The quota.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DescribeImageQuotaResponse {
+    /// How many custom images there may be.
+    #[serde(default)]
+    pub image_num_quota: Option<u64>,
 }

@@ -90,7 +90,7 @@ pub enum CosErrorKind {
     NotPermitted,
     /// There is no such bucket, object or upload.
     NotFound,
-    /// Something stands there that must not be replaced.
+    /// Something stands there that must not be replaced, or a bucket of that name exists.
     AlreadyExists,
     /// The object is not the one that was asked for any more.
     Changed,
@@ -146,7 +146,9 @@ impl CosError {
         if let Some(code) = code {
             match code.as_str() {
                 code if CREDENTIALS_CODES.contains(&code) => return CosErrorKind::Credentials,
-                "FileAlreadyExists" => return CosErrorKind::AlreadyExists,
+                "FileAlreadyExists" | "BucketAlreadyExists" | "BucketAlreadyOwnedByYou" => {
+                    return CosErrorKind::AlreadyExists;
+                }
                 "SlowDown" => return CosErrorKind::Throttled,
                 _ => {}
             }

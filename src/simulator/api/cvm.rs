@@ -1,4 +1,4 @@
-//! CVM 2017-03-12: images and their quota. `ExportImages` has its own file.
+//! CVM 2017-03-12: images and their quota. `ExportImages` and copies have files of their own.
 
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ pub(super) const ACTIONS: &[Action] = &[
         needs_region: true,
         rate: 10,
         fields: &[],
-        run: |_, _, _| Ok(json!({"ImageNumQuota": 500})),
+        run: |world, _, _| Ok(json!({"ImageNumQuota": world.image_quota})),
     },
     Action {
         service: "cvm",
@@ -193,7 +193,7 @@ fn describe(world: &World, image: &Image) -> Value {
         "Platform": image.platform,
         "ImageCreator": world.uin,
         "ImageSource": "CREATE_IMAGE",
-        "SyncPercent": null,
+        "SyncPercent": world.sync_percent(image),
         "IsSupportCloudinit": true,
         "SnapshotSet": snapshots,
         "Tags": tags,

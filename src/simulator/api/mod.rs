@@ -8,6 +8,7 @@ mod cam;
 mod cbs;
 mod cvm;
 mod export_images;
+mod image_copies;
 mod parameters;
 mod platform;
 mod rates;
@@ -130,7 +131,13 @@ struct Action {
     run: fn(&mut World, &Scene<'_>, &Parameters) -> Result<Value, ApiError>,
 }
 
-const ACTIONS: &[&[Action]] = &[cvm::ACTIONS, cam::ACTIONS, cbs::ACTIONS, platform::ACTIONS];
+const ACTIONS: &[&[Action]] = &[
+    cvm::ACTIONS,
+    image_copies::ACTIONS,
+    cam::ACTIONS,
+    cbs::ACTIONS,
+    platform::ACTIONS,
+];
 
 /// The action that the headers name, for log and faults; whether it exists is another question.
 pub(super) fn operation(request: &Received) -> String {

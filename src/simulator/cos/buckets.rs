@@ -1,5 +1,7 @@
 //! Buckets: which there are, where they are, what they hold.
 
+use crate::model::{BucketName, Region};
+
 use super::super::storage::Bucket;
 use super::super::wire::{Answer, iso_date};
 use super::super::world::World;
@@ -36,6 +38,54 @@ pub(super) fn head_bucket(world: &mut World, call: &Call<'_>) -> Result<Answer, 
     Ok(Answer::empty(200)
         .with_header("Content-Type", "application/xml")
         .with_header("x-cos-bucket-region", bucket.region.as_str()))
+}
+
+/// Makes an empty private bucket (product page 436/7738). Its settings are not simulated.
+pub(super) fn put_bucket(
+    world: &mut World,
+    call: &Call<'_>,
+    host_region: Option<&str>,
+) -> Result<Answer, CosError> {
+    if call.request.header("content-length").is_none() {
+        let message = "The request must say the length of its body.";
+        return Err(CosError::new(411, "MissingContentLength", message));
+    }
+    if !call.request.body.is_empty() {
+        let message = "The simulator makes buckets of one zone only, which take no body.";
+        return Err(CosError::new(501, "NotImplemented", message));
+    }
+    match call.request.header("x-cos-acl") {
+        None | Some("private") => {}
+        Some(acl) => {
+            return Err(CosError::invalid_argument(format!(
+                "The simulator makes private buckets only, and not `{acl}`."
+            )));
+        }
+    }
+    let name: BucketName = call
+        .bucket
+        .parse()
+        .map_err(|_| CosError::new(400, "InvalidBucketName", "The bucket name is invalid."))?;
+    if name.app_id() != Some(world.app_id.as_str()) {
+        // Only the owner of the AppId makes buckets of it.
+        return Err(CosError::access_denied());
+    }
+    let region = host_region.and_then(|region| region.parse().ok());
+    let region = region.filter(Region::is_known);
+    let region = region.ok_or_else(|| {
+        CosError::new(400, "InvalidRegionName", "The region of the host is none.")
+    })?;
+    if world.buckets.contains_key(call.bucket) {
+        let message =
+            "Your previous request to create the named bucket succeeded and you already own it.";
+        return Err(CosError::new(409, "BucketAlreadyOwnedByYou", message));
+    }
+    if world.buckets.len() >= world.bucket_limit {
+        let message = "You have attempted to create more buckets than allowed.";
+        return Err(CosError::new(400, "TooManyBuckets", message));
+    }
+    world.add_bucket(call.bucket, region);
+    Ok(Answer::empty(200))
 }
 
 pub(super) fn list_objects(world: &mut World, call: &Call<'_>) -> Result<Answer, CosError> {

@@ -157,6 +157,7 @@ impl Target {
 enum Operation {
     GetService,
     HeadBucket,
+    PutBucket,
     ListObjects,
     ListMultipartUploads,
     DeleteMultipleObjects,
@@ -191,6 +192,7 @@ impl Operation {
         if target.key.is_none() {
             return match method {
                 "HEAD" => Self::HeadBucket,
+                "PUT" => Self::PutBucket,
                 "GET" if has("uploads") => Self::ListMultipartUploads,
                 "GET" => Self::ListObjects,
                 "POST" if has("delete") => Self::DeleteMultipleObjects,
@@ -349,7 +351,7 @@ fn run(
             "The simulator does not implement this operation.",
         ));
     }
-    if operation != Operation::GetService {
+    if !matches!(operation, Operation::GetService | Operation::PutBucket) {
         find_bucket(world, target)?;
     }
     if world.denied.contains(&format!("{operation:?}")) {
@@ -365,6 +367,7 @@ fn run(
     match operation {
         Operation::GetService => buckets::get_service(world, &call, target.region.as_deref()),
         Operation::HeadBucket => buckets::head_bucket(world, &call),
+        Operation::PutBucket => buckets::put_bucket(world, &call, target.region.as_deref()),
         Operation::ListObjects => buckets::list_objects(world, &call),
         Operation::DeleteMultipleObjects => objects::delete_multiple(world, &call),
         Operation::HeadObject => objects::head(world, &call),
@@ -468,7 +471,8 @@ mod tests {
             ("GET", "/", "uploads&prefix=p", "ListMultipartUploads"),
             ("HEAD", "/", "", "HeadBucket"),
             ("POST", "/", "delete", "DeleteMultipleObjects"),
-            ("PUT", "/", "", "NotSimulated"),
+            ("PUT", "/", "", "PutBucket"),
+            ("DELETE", "/", "", "NotSimulated"),
             ("GET", "/k", "acl", "NotSimulated"),
             ("GET", "/k", "uploadId=u", "ListParts"),
             ("GET", "/k", "", "GetObject"),

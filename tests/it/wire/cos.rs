@@ -283,6 +283,14 @@ fn head_bucket() {
 }
 
 #[test]
+fn put_bucket() {
+    let call = async |cloud: &Cloud| cloud.cos().put_bucket(&bucket(), &region()).await;
+    let sent = is_sent_as_documented("PUT-Bucket", "PUT-Bucket.response", &[], &[], call);
+    assert_eq!(sent.header("x-cos-acl"), "private");
+    read(golden("PUT-Bucket.response"), call).expect("an answer");
+}
+
+#[test]
 fn head_object() {
     is_sent_as_documented("HEAD-Object", "HEAD-Object.response", &[], &[], head);
     let meta = |name: &str| {
