@@ -14,6 +14,7 @@ mod earlier;
 mod journal;
 mod landing;
 mod look;
+mod missing_bucket;
 mod outcome;
 mod policy;
 mod preflight;
@@ -39,8 +40,9 @@ pub use authorize::{
 };
 pub use journal::{Journal, JournalError};
 pub use landing::Landing;
+pub use missing_bucket::{MissingBucket, find_missing_bucket};
 pub use outcome::{ExportOutcome, OutcomeFile, OutcomeState};
-pub use policy::minimal_policy;
+pub use policy::{BeyondExport, minimal_policy};
 pub use preflight::{
     AccountQuestion, AccountReport, AttachedPolicy, DryRun, Fact, Facts, IfExists, Keys,
     LandingFacts, PreflightReport, check_account, check_image, check_role, disks, fetch_image,

@@ -4,15 +4,38 @@ use serde_json::{Value, json};
 
 use crate::model::{BucketName, Region};
 
-/// The rights that one person or robot needs to export images to `bucket`, as a CAM policy document.
+/// What a caller does beyond an export, each with rights of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BeyondExport {
+    /// Making the bucket.
+    CreateBucket,
+}
+
+impl BeyondExport {
+    fn statement(self, bucket_resource: &str) -> Value {
+        let (actions, resources) = match self {
+            Self::CreateBucket => (
+                json!(["name/cos:PutBucket"]),
+                json!([
+                    format!("{bucket_resource}/"),
+                    format!("{bucket_resource}/*")
+                ]),
+            ),
+        };
+        json!({"effect": "allow", "action": actions, "resource": resources})
+    }
+}
+
+/// The rights that one person or robot needs to export images to `bucket`, and for what is done `beyond`,
+/// as a CAM policy document.
 ///
 /// `ExportImages` is allowed on every resource: whether CAM knows a finer one for it is not
 /// documented. In COS resources `uid` is the AppId.
 #[must_use]
-pub fn minimal_policy(bucket: &BucketName, region: &Region) -> Value {
+pub fn minimal_policy(bucket: &BucketName, region: &Region, beyond: &[BeyondExport]) -> Value {
     let app_id = bucket.app_id().unwrap_or("*");
     let bucket_resource = format!("qcs::cos:{region}:uid/{app_id}:{bucket}");
-    json!({
+    let mut policy = json!({
         "version": "2.0",
         "statement": [
             {
@@ -50,5 +73,10 @@ pub fn minimal_policy(bucket: &BucketName, region: &Region) -> Value {
                 "resource": [format!("{bucket_resource}/*")],
             },
         ],
-    })
+    });
+    if let Some(statements) = policy["statement"].as_array_mut() {
+        let added = beyond.iter().map(|what| what.statement(&bucket_resource));
+        statements.extend(added);
+    }
+    policy
 }

@@ -59,8 +59,8 @@ pub(crate) const ROLE_SETUP: &str = "`cvm-export authorize --bucket NAME` shows 
 pub(crate) const ROLE_POLICY: &str = "`cvm-export authorize --bucket NAME` shows what is missing and makes it; or attach \
      `QcloudCOSDataFullControl`, or a custom policy that allows writing to this bucket, to the role in the CAM console";
 /// What to do about a bucket that the export does not find.
-pub(crate) const BUCKET: &str =
-    "name a bucket of the image's region in full (`--bucket NAME-APPID`), or create one there";
+pub(crate) const BUCKET: &str = "name a bucket of the image's region in full (`--bucket NAME-APPID`), or let `cvm-export image \
+     --create-bucket` make one there";
 
 const fn never(
     code: &'static str,

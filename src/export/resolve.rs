@@ -140,7 +140,10 @@ fn region_unknown(written: &BucketName, buckets: &Fact<Vec<BucketEntry>>) -> Err
                 buckets.len()
             ),
         )
-        .with_hint("create the bucket in the image's region, or name another account's bucket with `--region REGION`"),
+        .with_hint(
+            "`cvm-export image --create-bucket --region REGION` makes it in the image's region; another \
+             account's bucket needs `--region REGION`, too",
+        ),
         other => Error::new(
             ErrorKind::Usage,
             format!("the region of bucket `{written}` could not be found out: {}", other.why_unknown().unwrap_or_default()),

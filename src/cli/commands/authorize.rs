@@ -1,7 +1,6 @@
 //! `authorize`: lets CVM write exports, or takes that back; shows what would change, asks, does it,
 //! and waits until it is seen.
 
-use std::io::{BufRead, IsTerminal};
 use std::time::Duration;
 
 use cvm_export::error::{Error, ErrorKind};
@@ -12,6 +11,7 @@ use cvm_export::export::{
 use cvm_export::model::{BucketName, Prefix, RoleName, Verdict, printable_json};
 use serde::Serialize;
 
+use super::consent::{Consent, ask};
 use super::exit::Exit;
 use super::settings::{JournalUse, Session};
 use super::{Context, Names, values};
@@ -63,26 +63,6 @@ pub(crate) struct Args {
     /// How long to wait until the changes are seen
     #[arg(long, value_name = "DURATION", value_parser = values::timeout, default_value = "60s")]
     timeout: Duration,
-}
-
-/// What is to be done with a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Consent {
-    /// It is the result: it goes to stdout, and nothing is changed.
-    Print,
-    /// It is shown, and nothing is changed.
-    ShowOnly,
-    /// The person is asked.
-    Ask,
-    /// The person has agreed beforehand.
-    Given,
-}
-
-impl Consent {
-    /// Whether to ask.
-    pub(super) fn asked_for(yes: bool) -> Self {
-        if yes { Self::Given } else { Self::Ask }
-    }
 }
 
 /// What became of the changes.
@@ -315,43 +295,5 @@ fn show(plan: &AccessPlan, line: impl Fn(&str)) {
     }
     for left in &plan.left {
         line(&format!("stays: {}, because {}", left.what, left.why));
-    }
-}
-
-/// Asks on the terminal.
-///
-/// # Errors
-/// [`ErrorKind::Usage`] where nobody can be asked, [`ErrorKind::Precondition`] after any answer but yes.
-async fn ask(context: &Context<'_>) -> Result<(), Error> {
-    let is_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if context.global.no_input || !is_terminal {
-        return Err(Error::new(
-            ErrorKind::Usage,
-            "nobody can be asked whether to make these changes; nothing was changed",
-        )
-        .with_hint("look at them with `--dry-run`, and agree to them with `--yes`"));
-    }
-    context.printer.question("make these changes? [y/N] ");
-    let reading = tokio::task::spawn_blocking(|| {
-        let mut answer = Vec::new();
-        let read = std::io::stdin().lock().read_until(b'\n', &mut answer);
-        read.map(|_| String::from_utf8_lossy(&answer).into_owned())
-    });
-    let cancel = context.signals.cancel();
-    let read = tokio::select! {
-        () = cancel.cancelled() => {
-            return Err(Error::new(ErrorKind::Interrupted, "interrupted; nothing was changed"));
-        }
-        read = reading => read.map_err(std::io::Error::other).flatten(),
-    };
-    let answer = read.map_err(|problem| {
-        Error::new(ErrorKind::Unexpected, "the answer could not be read").with_source(problem)
-    })?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Error::new(
-            ErrorKind::Precondition,
-            "the changes were not agreed to; nothing was changed",
-        )),
     }
 }

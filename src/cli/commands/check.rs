@@ -4,8 +4,8 @@
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::event::EventKind;
 use cvm_export::export::{
-    AccountQuestion, AccountReport, ExportOptions, Exporter, PreflightReport, check_account,
-    minimal_policy,
+    AccountQuestion, AccountReport, BeyondExport, ExportOptions, Exporter, PreflightReport,
+    check_account, minimal_policy,
 };
 use cvm_export::model::{CheckName, Finding, ImageId};
 use serde::Serialize;
@@ -30,6 +30,18 @@ pub(crate) struct Args {
     /// Print the CAM policy that the caller needs for this bucket, and check nothing
     #[arg(long, requires = "bucket")]
     print_policy: bool,
+
+    /// With --print-policy: also the right that `image --create-bucket` needs
+    #[arg(long, requires = "print_policy")]
+    create_bucket: bool,
+}
+
+impl Args {
+    /// What is to be allowed besides an export.
+    fn beyond_export(&self) -> Vec<BeyondExport> {
+        let create_bucket = self.create_bucket.then_some(BeyondExport::CreateBucket);
+        create_bucket.into_iter().collect()
+    }
 }
 
 #[derive(Serialize)]
@@ -65,7 +77,8 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             }
             let destination = super::resolve(context, &session, args.request.bucket()?).await?;
             if args.print_policy {
-                let policy = minimal_policy(&destination.bucket, &destination.region);
+                let beyond = args.beyond_export();
+                let policy = minimal_policy(&destination.bucket, &destination.region, &beyond);
                 return Ok(Found::Policy(policy));
             }
             let exporter = Exporter::new(

@@ -10,7 +10,9 @@ use cvm_export::model::{CheckName, ImageId};
 use futures_util::StreamExt;
 use serde::Serialize;
 
-use super::authorize::{self, Consent};
+use super::authorize;
+use super::consent::Consent;
+use super::create_bucket;
 use super::exit::{Exit, Signal};
 use super::partial::Partial;
 use super::settings::JournalUse;
@@ -20,6 +22,7 @@ use super::{Context, Finished, LandingArgs, RequestArgs, WatchArgs};
 const CONCURRENT_EXPORTS: usize = 5;
 
 #[derive(clap::Args, Debug)]
+#[command(group = clap::ArgGroup::new("asking").args(["authorize", "create_bucket"]).multiple(true))]
 pub(crate) struct Args {
     #[command(flatten)]
     request: RequestArgs,
@@ -39,8 +42,12 @@ pub(crate) struct Args {
     #[arg(long)]
     authorize: bool,
 
-    /// Agree beforehand to what --authorize would change
-    #[arg(long, requires = "authorize")]
+    /// Make the bucket, private and in the image's region, when and only when it is not there
+    #[arg(long)]
+    create_bucket: bool,
+
+    /// Agree beforehand to what --authorize and --create-bucket would change
+    #[arg(long, requires = "asking")]
     yes: bool,
 
     /// Submit and leave; `wait` takes the watch up
@@ -102,9 +109,24 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     } else {
         JournalUse::Needed
     };
+    let mut names = args.request.names();
+    if args.create_bucket {
+        // A rehearsal must not hold it already.
+        names.bucket = None;
+    }
+    let consent = if args.dry_run {
+        Consent::ShowOnly
+    } else {
+        Consent::asked_for(args.yes)
+    };
     let working = context
-        .with_session(args.request.names(), journal_use, async |session| {
-            let destination = super::resolve(context, &session, bucket).await?;
+        .with_session(names, journal_use, async |session| {
+            let mut destination = super::resolve(context, &session, bucket).await?;
+            if let (true, Some(image_id)) = (args.create_bucket, images.first()) {
+                let (to, request) = (&mut destination, &args.request);
+                create_bucket::where_missing(context, &session, to, image_id, request, consent)
+                    .await?;
+            }
             let exporter = Exporter::new(
                 session.cloud.clone(),
                 session.journal.clone(),
@@ -119,11 +141,6 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             let requests: Vec<Result<(ExportRequest, Known), Error>> = wording.collect().await;
             refuse_same_names(&requests, args.landing.download.is_some())?;
             if args.authorize && !args.request.skip_checks.contains(&CheckName::Role) {
-                let consent = if args.dry_run {
-                    Consent::ShowOnly
-                } else {
-                    Consent::asked_for(args.yes)
-                };
                 let requests = requests.iter().flatten().map(|(request, _)| request);
                 authorize::where_needed(context, &session, requests, consent).await?;
             }

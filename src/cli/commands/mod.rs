@@ -2,6 +2,8 @@
 
 pub(super) mod authorize;
 pub(super) mod check;
+mod consent;
+mod create_bucket;
 pub(super) mod download;
 pub(super) mod image;
 pub(super) mod images;

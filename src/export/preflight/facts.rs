@@ -385,7 +385,7 @@ pub fn disks(image: &Image) -> Result<Vec<Disk>, String> {
 }
 
 /// Asks every region that CVM has for an image that is not in `region`.
-async fn find_elsewhere(
+pub(crate) async fn find_elsewhere(
     cloud: &Cloud,
     region: &Region,
     image_id: &ImageId,

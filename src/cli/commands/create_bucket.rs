@@ -1,0 +1,51 @@
+//! `image --create-bucket`: makes the bucket in the image's region where it is not there yet.
+
+use cvm_export::error::Error;
+use cvm_export::export::{Destination, find_missing_bucket};
+use cvm_export::model::ImageId;
+
+use super::consent::{Consent, ask};
+use super::settings::Session;
+use super::{Context, RequestArgs};
+
+/// Makes the bucket of `destination` for `image_id`, when and only when it is missing. Whether it is
+/// enough is for the checks of the export to say.
+pub(super) async fn where_missing(
+    context: &Context<'_>,
+    session: &Session,
+    destination: &mut Destination,
+    image_id: &ImageId,
+    request: &RequestArgs,
+    consent: Consent,
+) -> Result<(), Error> {
+    let finding = find_missing_bucket(&session.cloud, destination, &session.region, image_id);
+    let Some(missing) = context.until_signalled(finding).await? else {
+        return Ok(());
+    };
+    let printer = context.printer;
+    if missing.is_useless(request.scope(), &request.skip_checks) {
+        printer.note("the image cannot be exported, so no bucket is made for it");
+        return Ok(());
+    }
+    let (bucket, region) = (&missing.bucket, &missing.region);
+    let change = format!("create the private bucket `{bucket}` in {region}");
+    // What is agreed to must have been seen, however quiet the run.
+    match consent {
+        Consent::Ask => printer.stderr(&format!("will {change}")),
+        Consent::Print | Consent::ShowOnly | Consent::Given => {
+            printer.note(&format!("will {change}"));
+        }
+    }
+    match consent {
+        Consent::Print | Consent::ShowOnly => {
+            printer.note("nothing was changed");
+            return Ok(());
+        }
+        Consent::Ask => ask(context).await?,
+        Consent::Given => {}
+    }
+    let creating = missing.create(&session.cloud, destination);
+    context.until_signalled(creating).await?;
+    printer.note(&format!("done: {change}"));
+    Ok(())
+}
