@@ -70,6 +70,40 @@ pub enum EventKind {
         #[serde(rename = "delay_ms", serialize_with = "as_milliseconds")]
         delay: Duration,
     },
+    /// A copy of the image is being made.
+    CopyStarted {
+        /// The copy.
+        copy: ImageId,
+        /// Where it is copied from.
+        from: Region,
+        /// Where it will be.
+        region: Region,
+    },
+    /// A look at a copy that is being made; told when something has changed.
+    CopyProgress {
+        /// The copy.
+        copy: ImageId,
+        /// Where it will be.
+        region: Region,
+        /// Its state, as the cloud names it.
+        state: String,
+        /// How much of it is there, in percent, where the cloud tells.
+        percent: Option<u64>,
+    },
+    /// A copy can be exported.
+    CopyReady {
+        /// The copy.
+        copy: ImageId,
+        /// Where it is.
+        region: Region,
+    },
+    /// A copy was deleted.
+    CopyRemoved {
+        /// The copy.
+        copy: ImageId,
+        /// Where it was.
+        region: Region,
+    },
     /// The export was accepted by the cloud.
     Submitted {
         /// Our name for the export.

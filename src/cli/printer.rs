@@ -202,6 +202,11 @@ impl Printer {
             (None, _) => "the export".to_owned(),
         };
         let count = plural(outcome.files.len(), "file");
+        // Before its export an image may have to be copied.
+        let what = match outcome.export_id {
+            Some(_) => "export",
+            None => "copy",
+        };
         match outcome.state {
             OutcomeState::Checked if outcome.interrupted => {
                 self.stderr("interrupted before the submit; nothing was started");
@@ -228,6 +233,9 @@ impl Printer {
                     outcome.bucket, outcome.region
                 ));
             }
+            OutcomeState::Running if outcome.export_id.is_none() => {
+                self.stderr(outcome.reason.as_deref().unwrap_or_default());
+            }
             OutcomeState::Running if outcome.interrupted => {
                 self.stderr(&format!(
                     "interrupted; the export of {image} goes on in the cloud"
@@ -244,7 +252,7 @@ impl Printer {
                     .as_deref()
                     .unwrap_or("it is known to have failed");
                 self.stderr(&format!(
-                    "{} the export of {image} failed: {reason}",
+                    "{} the {what} of {image} failed: {reason}",
                     self.paint("31;1", "error:")
                 ));
                 self.stderr(&format!(
@@ -258,11 +266,15 @@ impl Printer {
                     .as_deref()
                     .unwrap_or("the answer to the submit was lost");
                 self.stderr(&format!(
-                    "{} nobody knows whether the export of {image} was started: {reason}",
+                    "{} nobody knows whether the {what} of {image} was started: {reason}",
                     self.paint("31;1", "error:")
                 ));
+                let place = match outcome.export_id {
+                    Some(_) => "the bucket and the console",
+                    None => "the console's list of images",
+                };
                 self.stderr(&format!(
-                    "\n{} look into the bucket and the console before you run it again; \
+                    "\n{} look into {place} before you run it again; \
                      `cvm-export image --resubmit` gives this attempt up and starts anew",
                     self.paint("36", "hint:")
                 ));

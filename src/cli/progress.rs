@@ -148,6 +148,28 @@ impl Drawing {
                     HumanDuration(*delay)
                 ));
             }
+            EventKind::CopyStarted { copy, from, region } => {
+                self.say(&if from == region {
+                    format!("{about}a custom copy is being made: {copy} in {region}")
+                } else {
+                    format!("{about}a copy is being made from {from}: {copy} in {region}")
+                });
+            }
+            EventKind::CopyProgress {
+                copy,
+                state,
+                percent,
+                ..
+            } => {
+                let percent = percent.map_or_else(String::new, |percent| format!(", {percent} %"));
+                self.say(&format!("{about}the copy {copy} is {state}{percent}"));
+            }
+            EventKind::CopyReady { copy, region } => {
+                self.say(&format!("{about}the copy {copy} in {region} is ready"));
+            }
+            EventKind::CopyRemoved { copy, region } => {
+                self.say(&format!("{about}the copy {copy} in {region} is deleted"));
+            }
             EventKind::Submitted {
                 export_id,
                 task_id,

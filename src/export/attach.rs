@@ -440,6 +440,7 @@ fn ad_hoc_request(
         format,
         scope: DiskScope::WholeMachine,
         role: role(),
+        copied_from: None,
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
+use crate::export::image_copy::{CopyRecord, id_start};
 use crate::export::record::{Record, RecordError, RecordState};
 use crate::export::request::Identity;
 use crate::model::ExportId;
@@ -69,6 +70,8 @@ impl From<JournalError> for Error {
 #[derive(Clone, Debug)]
 pub struct Journal {
     records: PathBuf,
+    /// Made when the first copy is.
+    copies: PathBuf,
     locks: PathBuf,
     keeping: Keeping,
 }
@@ -98,6 +101,7 @@ impl Journal {
     pub fn open(folder: &Path) -> Result<Self, JournalError> {
         let journal = Self {
             records: folder.join("exports"),
+            copies: folder.join("copies"),
             locks: folder.join("locks"),
             keeping: Keeping::Durably,
         };
@@ -126,6 +130,7 @@ impl Journal {
     pub fn absent() -> Self {
         Self {
             records: PathBuf::new(),
+            copies: PathBuf::new(),
             locks: PathBuf::new(),
             keeping: Keeping::Absent,
         }
@@ -155,14 +160,73 @@ impl Journal {
             }
             Keeping::Muted | Keeping::Absent => return Ok(()),
         }
-        let path = self.path_of(&record.export_id);
-        let failed = || disk("write the record", &path);
-        // A temporary file of this crate is readable by its owner alone.
-        let mut file = tempfile::NamedTempFile::new_in(&self.records).map_err(failed())?;
-        file.write_all(&record.to_json()).map_err(failed())?;
-        file.as_file().sync_all().map_err(failed())?;
-        file.persist(&path).map_err(|error| failed()(error.error))?;
-        sync_folder(&self.records).map_err(failed())
+        write_durably(
+            &self.records,
+            &self.path_of(&record.export_id),
+            &record.to_json(),
+        )
+    }
+
+    /// Writes the record of copies durably, in place of its earlier state.
+    ///
+    /// # Errors
+    /// [`JournalError::Disk`]; the earlier state is then still there. [`JournalError::Absent`] where
+    /// there is no journal: a copy is never made without one.
+    pub(crate) fn save_copies(&self, record: &CopyRecord) -> Result<(), JournalError> {
+        match self.keeping {
+            Keeping::Durably => {}
+            Keeping::Muted => return Ok(()),
+            Keeping::Absent => return Err(JournalError::Absent),
+        }
+        create_private_folder(&self.copies).map_err(disk("make the folder", &self.copies))?;
+        let path = self.copies.join(format!("{}.json", record.copy_id));
+        write_durably(&self.copies, &path, &record.to_json())
+    }
+
+    /// The newest record of copies for the export `identity`, an unfinished one before any other.
+    ///
+    /// # Errors
+    /// [`JournalError::Damaged`] when a record that may be of this export cannot be read: going on
+    /// could copy twice.
+    pub(crate) fn find_copies(
+        &self,
+        identity: &Identity,
+    ) -> Result<Option<CopyRecord>, JournalError> {
+        let records = self.copies_of(identity)?.into_iter();
+        Ok(records.max_by_key(|record| (record.is_unfinished(), record.created_at)))
+    }
+
+    /// Every record of copies for the export `identity`.
+    ///
+    /// # Errors
+    /// As [`Self::find_copies`].
+    pub(crate) fn copies_of(&self, identity: &Identity) -> Result<Vec<CopyRecord>, JournalError> {
+        let mut records = self.load_copies(&id_start(identity))?;
+        records.retain(|record| record.identity() == *identity);
+        Ok(records)
+    }
+
+    /// Every record of copies.
+    ///
+    /// # Errors
+    /// [`JournalError`] when one cannot be read.
+    pub(crate) fn all_copies(&self) -> Result<Vec<CopyRecord>, JournalError> {
+        self.load_copies("copy-")
+    }
+
+    fn load_copies(&self, start: &str) -> Result<Vec<CopyRecord>, JournalError> {
+        if self.keeping == Keeping::Absent || !self.copies.exists() {
+            return Ok(Vec::new());
+        }
+        let paths = names_in(&self.copies, start)?.into_iter();
+        paths
+            .map(|name| {
+                let path = self.copies.join(format!("{name}.json"));
+                let text = std::fs::read(&path).map_err(disk("read the record", &path))?;
+                CopyRecord::from_json(&text)
+                    .map_err(|source| JournalError::Damaged { path, source })
+            })
+            .collect()
     }
 
     /// The record of `export_id`.
@@ -278,18 +342,35 @@ impl Journal {
         if self.keeping == Keeping::Absent {
             return Ok(Vec::new());
         }
-        let failed = || disk("list", &self.records);
-        let mut ids = Vec::new();
-        for entry in std::fs::read_dir(&self.records).map_err(failed())? {
-            let name = entry.map_err(failed())?.file_name();
-            let id = name.to_str().and_then(|name| name.strip_suffix(".json"));
-            ids.extend(
-                id.filter(|id| id.starts_with(start))
-                    .and_then(|id| id.parse().ok()),
-            );
-        }
-        Ok(ids)
+        let names = names_in(&self.records, start)?.into_iter();
+        Ok(names.filter_map(|name| name.parse().ok()).collect())
     }
+}
+
+/// The names of the records in `folder` that begin with `start`, without their ending.
+fn names_in(folder: &Path, start: &str) -> Result<Vec<String>, JournalError> {
+    let failed = || disk("list", folder);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed())? {
+        let name = entry.map_err(failed())?.file_name();
+        let name = name.to_str().and_then(|name| name.strip_suffix(".json"));
+        names.extend(
+            name.filter(|name| name.starts_with(start))
+                .map(str::to_owned),
+        );
+    }
+    Ok(names)
+}
+
+/// Writes `text` to `path` in `folder`, so that after any crash there is the old file or the new one.
+fn write_durably(folder: &Path, path: &Path, text: &[u8]) -> Result<(), JournalError> {
+    let failed = || disk("write the record", path);
+    // A temporary file of this crate is readable by its owner alone.
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed())?;
+    file.write_all(text).map_err(failed())?;
+    file.as_file().sync_all().map_err(failed())?;
+    file.persist(path).map_err(|error| failed()(error.error))?;
+    sync_folder(folder).map_err(failed())
 }
 
 fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError + use<> {

@@ -11,6 +11,7 @@ mod attach;
 mod authorize;
 mod claim;
 mod earlier;
+mod image_copy;
 mod journal;
 mod landing;
 mod look;
@@ -38,17 +39,18 @@ pub use attach::WaitTarget;
 pub use authorize::{
     Access, AccessPlan, Authorizer, Effect, Grant, Intent, Left, PlannedStep, Step,
 };
+pub use image_copy::{CopyFacts, CopyPlan, CopyWishes, ImageRoom, locate_image};
 pub use journal::{Journal, JournalError};
 pub use landing::Landing;
 pub use missing_bucket::{MissingBucket, find_missing_bucket};
-pub use outcome::{ExportOutcome, OutcomeFile, OutcomeState};
+pub use outcome::{ExportOutcome, ExportedCopy, OutcomeFile, OutcomeState};
 pub use policy::{BeyondExport, minimal_policy};
 pub use preflight::{
     AccountQuestion, AccountReport, AttachedPolicy, DryRun, Fact, Facts, IfExists, Keys,
     LandingFacts, PreflightReport, check_account, check_image, check_role, disks, fetch_image,
 };
 pub use record::{
-    Baseline, FinishedObject, Record, RecordError, RecordFile, RecordState, WatchedName,
+    Baseline, CopiedFrom, FinishedObject, Record, RecordError, RecordFile, RecordState, WatchedName,
 };
 pub use refusals::{Later, REFUSALS, Refusal};
 pub use request::{
@@ -111,6 +113,8 @@ pub struct ExportOptions {
     pub skipped_checks: Vec<CheckName>,
     /// Whether to give up a record of which nobody knows what became of it, and start anew.
     pub resubmit: bool,
+    /// Which copies may be made of an image that cannot be exported where or as it is.
+    pub copies: CopyWishes,
     /// Where the files are to be fetched to afterwards, with [`Exporter::fetch`]: it is looked at before
     /// the submit.
     pub landing: Option<Landing>,
@@ -127,6 +131,7 @@ impl Default for ExportOptions {
             keep_claim: true,
             skipped_checks: Vec::new(),
             resubmit: false,
+            copies: CopyWishes::default(),
             landing: None,
         }
     }
@@ -171,7 +176,8 @@ impl Exporter {
         }
     }
 
-    /// Exports one image: finds what was submitted before, or checks and submits once; then watches.
+    /// Exports one image: finds what was submitted before, or checks and submits once; then watches. A copy
+    /// is made, exported and deleted where one is needed and `options` wish for it.
     ///
     /// # Errors
     /// Everything that keeps the export from being submitted. What happens after the submit is part
@@ -182,7 +188,23 @@ impl Exporter {
         known: Known,
         options: &ExportOptions,
     ) -> Result<ExportOutcome, Error> {
-        let this = self.about(&request.image_id);
+        if options.copies.is_any() {
+            // The state of a copy is a large future, and few exports have one.
+            let by_copy = Box::pin(self.export_copy(request, &known, options));
+            if let Some(outcome) = by_copy.await? {
+                return Ok(outcome);
+            }
+        }
+        self.export_as_it_is(request, known, options).await
+    }
+
+    async fn export_as_it_is(
+        &self,
+        request: &ExportRequest,
+        known: Known,
+        options: &ExportOptions,
+    ) -> Result<ExportOutcome, Error> {
+        let this = self.about(request.asked_image());
         let identity = request.identity();
         let begun = this.cloud.now();
         let (lock, has_waited) = match this.lock(&identity, options).await? {
@@ -222,7 +244,7 @@ impl Exporter {
         }
         let report = tokio::select! {
             () = this.cancel.cancelled() => return Ok(ExportOutcome::never_started(request)),
-            report = this.look_up(request, known, options, LookUp::BeforeSubmit) => report?,
+            report = this.look_up(request, known, options, LookUp::BeforeSubmit, None) => report?,
         };
         if let Some(claim) = earlier::live_claim(&this.journal, &report)?
             .filter(|claim| !options.resubmit || claim.state == RecordState::Submitted)
@@ -356,9 +378,18 @@ impl Exporter {
         options: &ExportOptions,
     ) -> Result<PreflightReport, Error> {
         let this = self.about(&request.image_id);
+        let checking = async {
+            match this.check_by_copy(request, &known, options).await? {
+                Some(report) => Ok(report),
+                None => {
+                    this.look_up(request, known, options, LookUp::CheckOnly, None)
+                        .await
+                }
+            }
+        };
         let report = tokio::select! {
             () = this.cancel.cancelled() => return Err(interrupted()),
-            report = this.look_up(request, known, options, LookUp::CheckOnly) => report?,
+            report = checking => report?,
         };
         this.events.emit(EventKind::Checked {
             findings: report.findings.clone(),
@@ -390,6 +421,10 @@ impl Exporter {
         };
         let (names_image, scope) = (found.names_image, found.record.scope);
         let mut outcome = this.take_up(found, scope, options).await?;
+        if let (OutcomeState::Complete, Some(record)) = (outcome.state, &outcome.record) {
+            let troubles = this.remove_copies_after(record).await?;
+            outcome.warnings.extend(troubles);
+        }
         if !names_image {
             outcome.image_id = None;
             outcome.record = None;
@@ -414,6 +449,9 @@ impl Exporter {
                 return Err(Error::new(ErrorKind::Usage, message)
                     .with_hint("`cvm-export status` lists what it knows"));
             }
+        }
+        if export_id.is_none() {
+            self.tell_copies()?;
         }
         let looks = records.into_iter().map(|mut record| async move {
             match record.state {
@@ -476,6 +514,7 @@ impl Exporter {
         known: Known,
         options: &ExportOptions,
         purpose: LookUp,
+        copy: Option<CopyPlan>,
     ) -> Result<PreflightReport, Error> {
         self.events.emit(EventKind::CheckStarted {
             bucket: request.bucket.clone(),
@@ -484,7 +523,9 @@ impl Exporter {
         let gathering = GatherOptions {
             buckets: known.buckets,
             image: known.image,
-            server_dry_run: purpose == LookUp::CheckOnly,
+            // The copy that would be exported is not there yet.
+            server_dry_run: purpose == LookUp::CheckOnly && copy.is_none(),
+            copy,
             claim: options.keep_claim || purpose == LookUp::CheckOnly,
             running_exports: self.journal.count_running()?,
             landing: options.landing.clone(),
@@ -507,7 +548,10 @@ impl Exporter {
             .collect();
         let mut record = Record::begin(&facts.request, files, self.cloud.now());
         if let Some(image) = facts.image.known().and_then(Option::as_ref) {
-            record.image_name = Some(image.image_name.clone());
+            record.image_name = Some(match &facts.request.copied_from {
+                Some(source) => source.image_name.clone(),
+                None => image.image_name.clone(),
+            });
             record.os_name = Some(image.os_name.clone());
         }
         let uploads = facts

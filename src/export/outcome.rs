@@ -38,11 +38,14 @@ pub struct ExportOutcome {
     pub export_id: Option<ExportId>,
     /// How far the export was.
     pub state: OutcomeState,
-    /// The image; `None` when a wait knows only keys.
+    /// The image that was asked for; `None` when a wait knows only keys.
     pub image_id: Option<ImageId>,
     /// The image's name, where it is known.
     pub image_name: Option<CloudText>,
-    /// The region of image and bucket.
+    /// The copy that was exported in place of the image, where one was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy: Option<ExportedCopy>,
+    /// The region of bucket and exported image.
     pub region: Region,
     /// The bucket.
     pub bucket: BucketName,
@@ -73,6 +76,15 @@ pub struct ExportOutcome {
     /// The record that it was made from, where there is one.
     #[serde(skip)]
     pub(crate) record: Option<Record>,
+}
+
+/// A copy that was exported in place of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExportedCopy {
+    /// The copy, after which the files are named.
+    pub image_id: ImageId,
+    /// The region of the image that was asked for.
+    pub copied_from_region: Region,
 }
 
 /// One file of an export.
@@ -121,8 +133,15 @@ impl ExportOutcome {
             schema: SCHEMA,
             export_id: Some(record.export_id.clone()),
             state,
-            image_id: Some(record.image_id.clone()),
+            image_id: Some(match &record.copied_from {
+                Some(source) => source.image_id.clone(),
+                None => record.image_id.clone(),
+            }),
             image_name: record.image_name.clone(),
+            copy: record.copied_from.as_ref().map(|source| ExportedCopy {
+                image_id: record.image_id.clone(),
+                copied_from_region: source.region.clone(),
+            }),
             region: record.region.clone(),
             bucket: record.bucket.clone(),
             format: record.format,
@@ -213,8 +232,9 @@ impl ExportOutcome {
             schema: SCHEMA,
             export_id: None,
             state: OutcomeState::Checked,
-            image_id: Some(request.image_id.clone()),
+            image_id: Some(request.asked_image().clone()),
             image_name: None,
+            copy: None,
             region: request.region.clone(),
             bucket: request.bucket.clone(),
             format: request.format,
@@ -237,9 +257,22 @@ impl ExportOutcome {
     /// The outcome of a run that a signal ended before anything was submitted.
     #[must_use]
     pub(crate) fn never_started(request: &ExportRequest) -> Self {
+        let reason = "interrupted before the submit; nothing was started".to_owned();
+        Self::before_export(request, OutcomeState::Checked, reason, true)
+    }
+
+    /// The outcome of a run that ended before its export was submitted, such as at a copy of the image.
+    #[must_use]
+    pub(crate) fn before_export(
+        request: &ExportRequest,
+        state: OutcomeState,
+        reason: String,
+        interrupted: bool,
+    ) -> Self {
         Self {
-            reason: Some("interrupted before the submit; nothing was started".to_owned()),
-            interrupted: true,
+            state,
+            reason: Some(reason),
+            interrupted,
             ..Self::checked(request, Vec::new())
         }
     }

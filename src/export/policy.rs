@@ -9,6 +9,8 @@ use crate::model::{BucketName, Region};
 pub enum BeyondExport {
     /// Making the bucket.
     CreateBucket,
+    /// Copying the image, and deleting the copy.
+    CopyImage,
 }
 
 impl BeyondExport {
@@ -20,6 +22,15 @@ impl BeyondExport {
                     format!("{bucket_resource}/"),
                     format!("{bucket_resource}/*")
                 ]),
+            ),
+            // Whether CAM knows a finer resource for a copy that is not there yet is not documented.
+            Self::CopyImage => (
+                json!([
+                    "cvm:DeleteImages",
+                    "cvm:DescribeImageQuota",
+                    "cvm:SyncImages",
+                ]),
+                json!(["*"]),
             ),
         };
         json!({"effect": "allow", "action": actions, "resource": resources})

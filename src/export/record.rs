@@ -160,6 +160,17 @@ impl RecordFile {
     }
 }
 
+/// Where a copy came from that was made for an export.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiedFrom {
+    /// The image that was asked for.
+    pub image_id: ImageId,
+    /// Its name.
+    pub image_name: CloudText,
+    /// Its region.
+    pub region: Region,
+}
+
 /// One export, from the intent to its end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
@@ -215,6 +226,9 @@ pub struct Record {
     /// then goes on with that, instead of finding its own files in the way.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub owes_download: bool,
+    /// The image that was asked for, where a copy of it was exported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_from: Option<CopiedFrom>,
     /// What a later version wrote.
     #[serde(flatten)]
     unknown_fields: serde_json::Map<String, serde_json::Value>,
@@ -263,6 +277,7 @@ impl Record {
             skipped_checks: Vec::new(),
             warnings: Vec::new(),
             owes_download: false,
+            copied_from: request.copied_from.clone(),
             unknown_fields: serde_json::Map::new(),
         }
     }
@@ -508,6 +523,7 @@ mod tests {
             format: ImageFormat::Raw,
             scope: DiskScope::WholeMachine,
             role: "CVM_QcsRole".parse().expect("role"),
+            copied_from: None,
         };
         let files = names.iter().map(|(snapshot, disk, names)| {
             let expected = ExpectedFile {

@@ -30,8 +30,8 @@ pub enum Later {
 }
 
 /// What to do about a shared image; the check and the refusal say the same.
-pub(crate) const SHARED_IMAGE: &str = "copy the image within its own region (`SyncImages` with the same region as \
-     destination): the copy is a custom image of yours and can be exported";
+pub(crate) const SHARED_IMAGE: &str = "`--copy-shared` copies the image within its own region first (`SyncImages`): \
+     the copy is a custom image of yours, is exported, and deleted in the end";
 /// What to do about a public or marketplace image.
 pub(crate) const PUBLIC_IMAGE: &str =
     "start an instance from the image, make a custom image of that instance, and export it";

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::cloud::actions::cvm::ExportImages;
+use crate::export::record::CopiedFrom;
 use crate::model::{
     BucketName, CloudText, ImageFormat, ImageId, InvalidValue, ObjectKey, Prefix, Region, RoleName,
     SnapshotId,
@@ -28,6 +29,8 @@ pub struct ExportRequest {
     pub scope: DiskScope,
     /// The role that CVM takes on to write to the bucket.
     pub role: RoleName,
+    /// The image that this one is a copy of, made for this export.
+    pub copied_from: Option<CopiedFrom>,
 }
 
 /// Which disks of an image are exported.
@@ -69,6 +72,15 @@ impl Identity {
 }
 
 impl ExportRequest {
+    /// The image that the person asked for.
+    #[must_use]
+    pub fn asked_image(&self) -> &ImageId {
+        match &self.copied_from {
+            Some(source) => &source.image_id,
+            None => &self.image_id,
+        }
+    }
+
     /// What makes this export the same as another one.
     #[must_use]
     pub fn identity(&self) -> Identity {
@@ -308,6 +320,7 @@ mod tests {
             format: ImageFormat::Raw,
             scope: DiskScope::WholeMachine,
             role: "CVM_QcsRole".parse().expect("role"),
+            copied_from: None,
         }
     }
 

@@ -90,6 +90,8 @@ check_names! {
     Encryption = "encryption",
     /// The format is one that the exporter writes.
     Format = "format",
+    /// The image may be copied as it has to be: only where a copy is asked for and needed.
+    ImageCopy = "image-copy",
     /// The bucket exists, in the image's region.
     BucketRegion = "bucket-region",
     /// COS is active for the account.

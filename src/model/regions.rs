@@ -34,6 +34,35 @@ const KNOWN: &[&str] = &[
     "na-toronto",
     "sa-saopaulo",
 ];
+/// Codes outside the mainland, whose images are copied among themselves only (product page 213/4943).
+const ABROAD: &[&str] = &[
+    "ap-bangkok",
+    "ap-hongkong",
+    "ap-jakarta",
+    "ap-mumbai",
+    "ap-seoul",
+    "ap-singapore",
+    "ap-tokyo",
+    "eu-frankfurt",
+    "eu-moscow",
+    "na-ashburn",
+    "na-siliconvalley",
+    "na-toronto",
+    "sa-saopaulo",
+];
+/// Codes on the mainland.
+const MAINLAND: &[&str] = &[
+    "ap-beijing",
+    "ap-beijing-1",
+    "ap-chengdu",
+    "ap-chongqing",
+    "ap-guangzhou",
+    "ap-nanjing",
+    "ap-qingyuan",
+    "ap-shanghai",
+    "ap-shenzhen",
+    "ap-tianjin",
+];
 /// Edge zones have codes of their own, such as `ap-jinan-ec`.
 const EDGE: &str = "-ec";
 const FINANCE: &str = "-fsi";
@@ -44,6 +73,18 @@ impl Region {
     #[must_use]
     pub fn is_known(&self) -> bool {
         KNOWN.contains(&self.as_str()) || self.as_str().ends_with(EDGE)
+    }
+
+    /// Whether it is on the mainland; `None` for regions of which this is not known, or that are apart from
+    /// all others, such as the finance regions.
+    #[must_use]
+    pub fn is_mainland(&self) -> Option<bool> {
+        let is_in = |codes: &[&str]| codes.contains(&self.as_str());
+        match (is_in(MAINLAND), is_in(ABROAD)) {
+            (true, _) => Some(true),
+            (_, true) => Some(false),
+            _ => None,
+        }
     }
 
     /// Whether it is a finance region, which is isolated and has hosts of its own (API page 213/73474,
@@ -66,6 +107,19 @@ mod tests {
         }
         for code in ["ap-osaka", "me-riyadh", "ap-guangzho"] {
             assert!(!region(code).is_known(), "{code}");
+        }
+        for (code, expected) in [
+            ("ap-guangzhou", Some(true)),
+            ("ap-hongkong", Some(false)),
+            ("eu-frankfurt", Some(false)),
+            ("ap-shanghai-fsi", None),
+            ("ap-jinan-ec", None),
+            ("ap-osaka", None),
+        ] {
+            assert_eq!(region(code).is_mainland(), expected, "{code}");
+        }
+        for code in MAINLAND.iter().chain(ABROAD) {
+            assert!(region(code).is_known(), "{code}");
         }
         assert!(region("ap-shanghai-fsi").is_finance());
         assert!(!region("ap-shanghai").is_finance());

@@ -13,6 +13,7 @@ mod disk;
 mod download;
 mod faults;
 mod image;
+mod image_copy;
 mod inspect;
 mod landing;
 mod layering;

@@ -39,8 +39,11 @@ pub(crate) struct Args {
 impl Args {
     /// What is to be allowed besides an export.
     fn beyond_export(&self) -> Vec<BeyondExport> {
+        let copies = self.request.copies;
+        let is_copied = copies.copy_shared || copies.copy_to_bucket_region;
         let create_bucket = self.create_bucket.then_some(BeyondExport::CreateBucket);
-        create_bucket.into_iter().collect()
+        let copy_image = is_copied.then_some(BeyondExport::CopyImage);
+        [create_bucket, copy_image].into_iter().flatten().collect()
     }
 }
 
@@ -91,13 +94,13 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             for image_id in &images {
                 let (request, known) = args
                     .request
-                    .request(context, &session.cloud, &destination, image_id, started)
+                    .request(context, &session, &destination, image_id, started)
                     .await?;
-                reports.push(
-                    exporter
-                        .check(&request, known, &ExportOptions::default())
-                        .await?,
-                );
+                let options = ExportOptions {
+                    copies: args.request.copies.wishes(&session.region),
+                    ..ExportOptions::default()
+                };
+                reports.push(exporter.check(&request, known, &options).await?);
             }
             Ok(Found::Images(reports))
         })

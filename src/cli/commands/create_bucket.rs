@@ -2,7 +2,7 @@
 
 use cvm_export::error::Error;
 use cvm_export::export::{Destination, find_missing_bucket};
-use cvm_export::model::ImageId;
+use cvm_export::model::{CheckName, ImageId};
 
 use super::consent::{Consent, ask};
 use super::settings::Session;
@@ -22,8 +22,12 @@ pub(super) async fn where_missing(
     let Some(missing) = context.until_signalled(finding).await? else {
         return Ok(());
     };
+    let mut skipped = request.skip_checks.clone();
+    if request.copies.copy_shared {
+        skipped.push(CheckName::ImageType);
+    }
     let printer = context.printer;
-    if missing.is_useless(request.scope(), &request.skip_checks) {
+    if missing.is_useless(request.scope(), &skipped) {
         printer.note("the image cannot be exported, so no bucket is made for it");
         return Ok(());
     }

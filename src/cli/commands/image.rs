@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::export::{
     ExportOptions, ExportOutcome, ExportRequest, Exporter, IfExists, Known, OutcomeFile, Queueing,
-    Waiting,
+    RegionSetting, Waiting,
 };
 use cvm_export::model::{CheckName, ImageId};
 use futures_util::StreamExt;
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     authorize: bool,
 
     /// Make the bucket, private and in the image's region, when and only when it is not there
-    #[arg(long)]
+    #[arg(long, conflicts_with = "copy_to_bucket_region")]
     create_bucket: bool,
 
     /// Agree beforehand to what --authorize and --create-bucket would change
@@ -51,7 +51,7 @@ pub(crate) struct Args {
     yes: bool,
 
     /// Submit and leave; `wait` takes the watch up
-    #[arg(long, conflicts_with = "download")]
+    #[arg(long, conflicts_with_all = ["download", "copy_to_bucket_region", "copy_shared"])]
     no_wait: bool,
 
     /// Do not wait while the account's task limit or the image's state says "later"
@@ -135,7 +135,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             );
             let wording = images.iter().map(|image_id| {
                 args.request
-                    .request(context, &session.cloud, &destination, image_id, started)
+                    .request(context, &session, &destination, image_id, started)
             });
             let wording = futures_util::stream::iter(wording).buffered(CONCURRENT_EXPORTS);
             let requests: Vec<Result<(ExportRequest, Known), Error>> = wording.collect().await;
@@ -144,7 +144,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 let requests = requests.iter().flatten().map(|(request, _)| request);
                 authorize::where_needed(context, &session, requests, consent).await?;
             }
-            let options = args.options();
+            let options = args.options(&session.region);
             // One download after the other: each uses the line as well as it can.
             let turn = tokio::sync::Mutex::new(());
             let exports = requests.into_iter().map(|request| async {
@@ -152,12 +152,10 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 if args.dry_run {
                     let report = exporter.check(&request, known, &options).await?;
                     report.require(&args.request.skip_checks)?;
-                    let files = report
-                        .facts
-                        .files
-                        .iter()
-                        .flatten()
-                        .filter_map(OutcomeFile::expected);
+                    let files = report.facts.files.iter().flatten();
+                    // The files of a copy are named after the copy, which is not there yet.
+                    let files = files.filter(|_| report.facts.copy.is_none());
+                    let files = files.filter_map(OutcomeFile::expected);
                     return Ok(Finished {
                         outcome: ExportOutcome::checked(&request, files.collect()),
                         trouble: None,
@@ -257,8 +255,9 @@ fn several(
 }
 
 impl Args {
-    fn options(&self) -> ExportOptions {
+    fn options(&self, region: &RegionSetting) -> ExportOptions {
         ExportOptions {
+            copies: self.request.copies.wishes(region),
             if_exists: match self.if_exists {
                 IfExistsFlag::Fail => IfExists::Fail,
                 IfExistsFlag::Skip => IfExists::Skip,

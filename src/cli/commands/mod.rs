@@ -17,11 +17,11 @@ pub(super) mod wait;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cvm_export::cloud::Cloud;
+use cvm_export::cloud::actions::cvm::Image;
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::export::{
-    Destination, DiskScope, ExportOutcome, ExportRequest, Exporter, Fact, Known, Landing,
-    OutcomeState, PollPolicy, PrefixTemplate,
+    CopyWishes, Destination, DiskScope, ExportOutcome, ExportRequest, Exporter, Fact, Known,
+    Landing, OutcomeState, PollPolicy, PrefixTemplate, RegionSetting, locate_image,
 };
 use cvm_export::model::{BucketName, CheckName, ImageFormat, ImageId, RoleName};
 
@@ -68,6 +68,34 @@ pub(super) struct RequestArgs {
     /// Do not count this check; repeat the flag for several
     #[arg(long = "skip-check", value_name = "NAME")]
     pub(super) skip_checks: Vec<CheckName>,
+
+    #[command(flatten)]
+    pub(super) copies: CopyArgs,
+}
+
+/// The flags that have an image copied before its export; `image` and `check` share them.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(super) struct CopyArgs {
+    /// Where image and bucket are in different regions: copy the image to the bucket's, export the copy,
+    /// and delete it (needs cvm:SyncImages and cvm:DeleteImages)
+    #[arg(long)]
+    pub(super) copy_to_bucket_region: bool,
+
+    /// Where the image is shared by another account: make a custom copy of it in its own region, export
+    /// that, and delete it (needs cvm:SyncImages and cvm:DeleteImages)
+    #[arg(long)]
+    pub(super) copy_shared: bool,
+}
+
+impl CopyArgs {
+    /// What may be copied, from where `region` says that the image is.
+    pub(super) fn wishes(self, region: &RegionSetting) -> CopyWishes {
+        CopyWishes {
+            to_bucket_region: self.copy_to_bucket_region,
+            of_shared: self.copy_shared,
+            region: region.clone(),
+        }
+    }
 }
 
 impl RequestArgs {
@@ -125,7 +153,7 @@ impl RequestArgs {
     pub(super) async fn request(
         &self,
         context: &Context<'_>,
-        cloud: &Cloud,
+        session: &settings::Session,
         destination: &Destination,
         image_id: &ImageId,
         started: chrono::DateTime<chrono::Utc>,
@@ -138,8 +166,7 @@ impl RequestArgs {
             None => None,
             Some(template) => {
                 if template.needs_image_name() {
-                    let fetching =
-                        cvm_export::export::fetch_image(cloud, &destination.region, image_id);
+                    let fetching = self.fetch_image(session, destination, image_id);
                     known.image = context.until_signalled(fetching).await?;
                 }
                 let name = known
@@ -167,8 +194,24 @@ impl RequestArgs {
             format: self.format,
             scope: self.scope(),
             role: self.role_name.clone(),
+            copied_from: None,
         };
         Ok((request, known))
+    }
+
+    /// The image, wherever it may be.
+    async fn fetch_image(
+        &self,
+        session: &settings::Session,
+        destination: &Destination,
+        image_id: &ImageId,
+    ) -> Result<Fact<Option<Image>>, Error> {
+        let (cloud, region) = (&session.cloud, &destination.region);
+        if !self.copies.copy_to_bucket_region {
+            return cvm_export::export::fetch_image(cloud, region, image_id).await;
+        }
+        let (_, image) = locate_image(cloud, &session.region, region, image_id).await?;
+        Ok(Fact::Known(Some(image)))
     }
 }
 

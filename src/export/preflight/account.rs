@@ -241,6 +241,7 @@ fn stand_in(
         format: ImageFormat::default(),
         scope: DiskScope::default(),
         role: role.clone(),
+        copied_from: None,
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod account;
 mod image;
+mod image_copy;
 mod landing;
 mod role;
 
@@ -22,6 +23,7 @@ pub(super) use account::judge_account;
 use image::{
     disk_count, disk_size, encryption, image_state, image_type, license, of_image, platform,
 };
+use image_copy::of_copies;
 use landing::{folder, of_landing, right, room};
 use role::role;
 
@@ -83,7 +85,12 @@ struct Check {
 const CHECKS: &[Check] = &[
     Check {
         name: CheckName::ImageType,
-        judge: |facts, _| of_image(facts, |_, image| image_type(image)),
+        judge: |facts, _| match &facts.copy {
+            Some(copy) if copy.plan.makes_custom() => {
+                pass("shared by another account; the export takes a custom copy")
+            }
+            _ => of_image(facts, |_, image| image_type(image)),
+        },
     },
     Check {
         name: CheckName::ImageState,
@@ -112,6 +119,10 @@ const CHECKS: &[Check] = &[
     Check {
         name: CheckName::Format,
         judge: |facts, _| format(facts.request.format),
+    },
+    Check {
+        name: CheckName::ImageCopy,
+        judge: |facts, _| of_copies(facts),
     },
     Check {
         name: CheckName::BucketRegion,
@@ -160,7 +171,7 @@ const CHECKS: &[Check] = &[
 ];
 
 /// Judges `facts`; every check speaks, except those of what was not asked for: the cloud's own dry run,
-/// and a download.
+/// a download, and a copy of the image.
 #[must_use]
 pub(crate) fn judge(facts: &Facts, if_exists: IfExists) -> Vec<Finding> {
     let asked = |check: &&Check| match check.name {
@@ -168,6 +179,7 @@ pub(crate) fn judge(facts: &Facts, if_exists: IfExists) -> Vec<Finding> {
         CheckName::DownloadFolder | CheckName::DownloadRoom | CheckName::DownloadRight => {
             facts.landing.is_some()
         }
+        CheckName::ImageCopy => facts.copy.is_some(),
         _ => true,
     };
     let rows = CHECKS.iter().filter(asked);
@@ -257,7 +269,10 @@ fn bucket_region(facts: &Facts) -> Judgement {
     let elsewhere = |actual: &crate::model::Region| {
         fail(
             format!("bucket `{bucket}` is in {actual}, {image} in {region}"),
-            format!("use a bucket of {region}, or an image of {actual} with `--region {actual}`"),
+            format!(
+                "use a bucket of {region}, or an image of {actual} with `--region {actual}`; `--copy-to-bucket-region` \
+                 exports a copy that is made in {actual}"
+            ),
         )
     };
     match (&facts.bucket, listed) {

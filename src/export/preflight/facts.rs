@@ -17,6 +17,7 @@ use crate::cloud::api::{ApiError, ApiErrorKind};
 use crate::cloud::cos::{BucketEntry, BucketHead, CosError, CosErrorKind, ObjectMeta, UploadList};
 use crate::error::{Error, one_line};
 use crate::export::claim::CLAIM_LIMIT_BYTES;
+use crate::export::image_copy::{CopyFacts, CopyPlan};
 use crate::export::landing::Landing;
 use crate::export::record::Record;
 use crate::export::request::{Disk, DiskRole, ExpectedFile, ExportRequest};
@@ -105,6 +106,8 @@ pub struct Facts {
     pub running_exports: usize,
     /// Where the files are to be fetched to; `None` when they are not.
     pub landing: Option<LandingFacts>,
+    /// The copies that are made first; `None` where the image is exported as it is.
+    pub copy: Option<CopyFacts>,
 }
 
 impl Facts {
@@ -126,6 +129,7 @@ impl Facts {
             dry_run: Fact::NotAsked,
             running_exports: 0,
             landing: None,
+            copy: None,
         }
     }
 
@@ -154,6 +158,8 @@ pub(crate) struct GatherOptions {
     pub running_exports: usize,
     /// Where the files are to be fetched to.
     pub landing: Option<Landing>,
+    /// The copies that are made first, of an image that may be in another region.
+    pub copy: Option<CopyPlan>,
 }
 
 /// Looks everything up for `request`.
@@ -168,10 +174,15 @@ pub(crate) async fn gather(
 ) -> Result<Facts, Error> {
     let cos = cloud.cos();
     let (bucket, region) = (&request.bucket, &request.region);
+    let image_region = match &options.copy {
+        Some(plan) => &plan.region,
+        None => region,
+    };
     let image_and_after = async {
-        let image = match options.image {
-            Fact::NotAsked => fetch_image(cloud, region, &request.image_id).await?,
-            known => known,
+        let image = match (&options.copy, options.image) {
+            (Some(plan), _) => Fact::Known(Some(plan.image.clone())),
+            (None, Fact::NotAsked) => fetch_image(cloud, region, &request.image_id).await?,
+            (None, known) => known,
         };
         let (files, disks) = predict(request, &image);
         let snapshot_ids: Vec<_> = disks.iter().map(|disk| disk.snapshot_id.clone()).collect();
@@ -190,7 +201,7 @@ pub(crate) async fn gather(
                     snapshot_ids,
                     limit,
                 };
-                let answer = cloud.call(Some(region), &call).await;
+                let answer = cloud.call(Some(image_region), &call).await;
                 api_fact(answer.map(|answer| answer.value.snapshot_set))
             },
             async {
@@ -238,6 +249,12 @@ pub(crate) async fn gather(
             Ok(Fact::NotAsked)
         }
     };
+    let copy = async {
+        Ok(match &options.copy {
+            Some(plan) => Some(CopyFacts::gather(cloud, plan.clone()).await),
+            None => None,
+        })
+    };
     let (
         buckets,
         (image, files, snapshots, objects, found_in),
@@ -247,6 +264,7 @@ pub(crate) async fn gather(
         policies,
         claim,
         dry_run,
+        copy,
     ) = tokio::try_join!(
         buckets,
         image_and_after,
@@ -256,6 +274,7 @@ pub(crate) async fn gather(
         fetch_policies(cloud, request),
         claim,
         dry_run,
+        copy,
     )?;
     let landing = options
         .landing
@@ -277,6 +296,7 @@ pub(crate) async fn gather(
         dry_run,
         running_exports: options.running_exports,
         landing,
+        copy,
     })
 }
 

@@ -31,6 +31,7 @@ const MUST_BE_KNOWN: &[CheckName] = &[
     CheckName::Platform,
     CheckName::DiskSize,
     CheckName::DiskCount,
+    CheckName::ImageCopy,
     CheckName::BucketRegion,
 ];
 
@@ -154,10 +155,12 @@ mod tests {
     use super::*;
     use crate::export::record::RecordState;
     use crate::export::samples;
-    use crate::model::CheckName::{self, BucketRegion, DiskCount, DiskSize, Platform, Quota, Role};
+    use crate::model::CheckName::{
+        self, BucketRegion, DiskCount, DiskSize, ImageCopy, Platform, Quota, Role,
+    };
     use Verdict::{Fail, Pass, Unknown, Warn};
 
-    const BLOCKING: [CheckName; 4] = [Platform, DiskSize, DiskCount, BucketRegion];
+    const BLOCKING: [CheckName; 5] = [Platform, DiskSize, DiskCount, ImageCopy, BucketRegion];
 
     /// A report in which every check passes, but those of `verdicts`.
     fn report(verdicts: &[(CheckName, Verdict)]) -> PreflightReport {

@@ -35,7 +35,10 @@ fn missing_image(facts: &Facts) -> Judgement {
         ),
         [found, ..] => fail(
             format!("{evidence}; it was found in {found}"),
-            format!("use `--region {found}` with a bucket of that region"),
+            format!(
+                "use `--region {found}` with a bucket of that region; `--copy-to-bucket-region` exports a copy of the \
+                 image"
+            ),
         ),
     }
 }

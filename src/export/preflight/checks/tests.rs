@@ -13,6 +13,7 @@ use crate::cloud::actions::cam::RoleInfo;
 use crate::cloud::actions::cbs::Snapshot;
 use crate::cloud::cos::{BucketEntry, BucketHead, Upload, UploadList};
 use crate::download::FolderLook;
+use crate::export::image_copy::{CopyFacts, CopyPlan};
 use crate::export::preflight::{AttachedPolicy, LandingFacts};
 use crate::export::refusals::REFUSALS;
 use crate::export::samples::{self, DISK_GIB, key, object};
@@ -104,6 +105,7 @@ fn facts() -> Facts {
         files: Ok(files),
         image: Fact::Known(Some(samples::image(&sizes))),
         found_in: Vec::new(),
+        copy: None,
         snapshots: Fact::Known(vec![
             snapshot("snap-0", Some(false)),
             snapshot("snap-1", None),
@@ -209,7 +211,18 @@ use Verdict::{Fail, Pass, Unknown, Warn};
 
 #[test]
 fn in_a_good_world_every_check_passes_in_table_order() {
-    let findings = judge(&facts(), IfExists::Fail);
+    let region: crate::model::Region = "ap-guangzhou".parse().expect("region");
+    let plan = CopyPlan {
+        image: samples::image(&[DISK_GIB]),
+        region: region.clone(),
+        destinations: vec![region],
+    };
+    let copy = Some(CopyFacts {
+        plan,
+        rooms: Vec::new(),
+    });
+    let facts = Facts { copy, ..facts() };
+    let findings = judge(&facts, IfExists::Fail);
     let names: Vec<CheckName> = findings.iter().map(|finding| finding.check).collect();
     let of_exports = CheckName::ALL.iter().filter(|name| !name.is_of_account());
     assert_eq!(names, of_exports.copied().collect::<Vec<_>>());
@@ -234,7 +247,8 @@ fn only_what_was_not_asked_for_is_silent() {
         .copied()
         .filter(|name| {
             let is_of_download = name.as_str().starts_with("download-");
-            *name != CheckName::ServerDryRun && !is_of_download && !name.is_of_account()
+            let is_of_more = [CheckName::ServerDryRun, CheckName::ImageCopy].contains(name);
+            !is_of_more && !is_of_download && !name.is_of_account()
         })
         .collect();
     assert_eq!(names, expected);
