@@ -93,7 +93,7 @@ fn is_one_of_each(env: &TestEnv) {
     assert_eq!(sources, 1, "the source is left alone");
 }
 
-/// Every call of `operation` but the first `passed` ones waits before it is processed.
+/// Call number `occurrence` of `operation` waits before it is processed.
 fn held(operation: &str, occurrence: u64, milliseconds: u64) -> Fault {
     Fault {
         occurrence: Some(occurrence.try_into().expect("a small number")),
@@ -622,6 +622,23 @@ fn an_export_by_a_copy_that_is_done_counts_for_if_exists() {
     assert_ne!(again.stdout, first.stdout);
     assert_eq!(env.calls("SyncImages"), 2);
     assert_eq!(copies(&env), []);
+}
+
+#[test]
+fn a_damaged_record_of_the_same_copy_and_no_place_for_one_stop_the_run() {
+    let mut env = world();
+    env.cloud.change(|world| world.copy_seconds = Some(1e6));
+    env.line(&format!("{ACROSS} --timeout 300ms")).ends_with(6);
+    let records = files_below(&env.state_folder().join("copies"));
+    std::fs::write(&records[0].0, "{ torn").expect("a file");
+    env.line(ACROSS).ends_with(9).says("cannot be read");
+    assert_eq!(changes(&env), ["SyncImages"]);
+
+    env = world();
+    std::fs::create_dir_all(env.state_folder()).expect("a folder");
+    std::fs::write(env.state_folder().join("copies"), "a file").expect("a file");
+    env.line(ACROSS).ends_with(9).says("nothing was submitted");
+    assert_eq!(changes(&env), [""; 0]);
 }
 
 #[test]
