@@ -132,9 +132,12 @@ impl Drawing {
                 reason,
                 ..
             } => {
-                let line = format!(
-                    "{about}{call}: attempt {attempt} failed ({reason}), again in {delay:.1?}"
-                );
+                let when = match delay.is_zero() {
+                    true => "at once".to_owned(),
+                    false => format!("in {delay:.1?}"),
+                };
+                let line =
+                    format!("{about}{call}: attempt {attempt} failed ({reason}), again {when}");
                 self.bars.suspend(|| self.printer.detail(&line));
             }
             EventKind::LockWaiting => {

@@ -198,26 +198,20 @@ fn what_may_not_be_looked_at_is_unknown_and_stops_nothing() {
 
 #[test]
 fn a_clock_that_is_wrong_is_told_by_how_much_and_that_it_is_corrected() {
-    for (offset, verdict, code) in [
-        (120, "warn", 0),
-        (-120, "warn", 0),
-        (4000, "fail", 3),
-        (-4000, "fail", 3),
-    ] {
+    for offset in [120, -120, 4000, -4000] {
         let env = TestEnv::new();
         env.cloud
             .change(|world| world.clock_offset_seconds = offset);
-        let json = env.line("check --output json").ends_with(code).json();
+        let json = env.line("check --output json").ends_with(0).json();
         let direction = if offset > 0 { "behind" } else { "ahead of" };
         assert_finding(
             &json,
             CheckName::Clock,
-            verdict,
+            "warn",
             &[direction, "dates its own requests by the server's clock"],
         );
         // All other look-ups were signed by the server's clock.
         assert_finding(&json, CheckName::Identity, "pass", &[]);
-        env.line("check --skip-check clock").ends_with(0);
     }
 }
 

@@ -1,6 +1,8 @@
 //! `check`: every precondition with verdict, evidence and remedy; without an image, those of the account:
 //! keys, caller, clock, hosts, storage, role, and the bucket where one is named.
 
+use std::time::Duration;
+
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::event::EventKind;
 use cvm_export::export::{
@@ -13,6 +15,9 @@ use serde::Serialize;
 use super::exit::Exit;
 use super::settings::{JournalUse, Session};
 use super::{Context, RequestArgs};
+
+/// How long a bucket may be looked for: whoever checks an account may do so because something hangs.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(clap::Args, Debug)]
 #[command(
@@ -142,21 +147,34 @@ async fn account(
 ) -> Result<(AccountReport, Option<Error>), Error> {
     let (mut destination, mut refusal, mut trouble) = (None, None, None);
     if let Some(bucket) = &args.request.bucket {
-        match super::resolve(context, session, bucket).await {
-            Ok(found) => destination = Some(found),
-            Err(error) => match error.kind() {
+        let resolving = super::resolve(context, session, bucket);
+        match tokio::time::timeout(PATIENCE, resolving).await {
+            Ok(Ok(found)) => destination = Some(found),
+            Err(_) => {
+                trouble = Some(Error::new(
+                    ErrorKind::Unexpected,
+                    format!(
+                        "bucket `{bucket}` was not found within {} s",
+                        PATIENCE.as_secs()
+                    ),
+                ));
+            }
+            Ok(Err(error)) => match error.kind() {
                 ErrorKind::Credentials => refusal = Some(error),
                 ErrorKind::Unexpected => trouble = Some(error),
                 _ => return Err(error),
             },
         }
     }
-    if let Some(destination) = &destination {
-        session.events.emit(EventKind::CheckStarted {
+    session.events.emit(match &destination {
+        Some(destination) => EventKind::CheckStarted {
             bucket: destination.bucket.clone(),
             region: destination.region.clone(),
-        });
-    }
+        },
+        None => EventKind::Settled {
+            message: "checking the account".to_owned(),
+        },
+    });
     let setting = &session.region;
     let ambient = setting.ambient.as_ref().map(|(region, _)| region);
     let question = AccountQuestion {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cvm_export::crc64::Crc64;
 use cvm_export::download::{DownloadError, Expected, Seen, read_small, verify_file};
 use cvm_export::error::{Error, ErrorKind};
-use cvm_export::model::{BucketName, ObjectKey, shell_line};
+use cvm_export::model::{BucketName, ObjectKey};
 use serde::Serialize;
 
 use super::exit::Exit;
@@ -315,7 +315,7 @@ impl Item {
                 .file_stem()
                 .map(|stem| stem.to_string_lossy().into_owned());
             let words = disk.virt_install(path, &name.unwrap_or_else(|| "disk".to_owned()));
-            context.printer.data(&shell_line(&words));
+            context.printer.data(&cvm_export::model::shell_line(&words));
         }
     }
 }

@@ -6,7 +6,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Intent;
-use crate::crc64::Crc64;
 use crate::error::{Error, ErrorKind};
 use crate::export::preflight::AttachedPolicy;
 use crate::export::role::{self, WritingPreset};
@@ -101,15 +100,10 @@ impl Access {
         if role == role::DEFAULT_ROLE.to_ascii_lowercase() {
             return format!("cvm-export-{bucket}");
         }
-        let name = format!("cvm-export-{bucket}-{role}");
-        if name.len() <= POLICY_NAME_LIMIT {
-            return name;
-        }
-        let told_apart = format!("-{:016x}", Crc64::of(role.as_bytes()).0);
-        format!(
-            "{}{told_apart}",
-            &name[..POLICY_NAME_LIMIT - told_apart.len()]
-        )
+        // Roles of very long names may come to share one, which is then not changed: others carry it.
+        let mut name = format!("cvm-export-{bucket}-{role}");
+        name.truncate(POLICY_NAME_LIMIT);
+        name
     }
 
     /// The command that is about this access, for hints.

@@ -7,7 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::PreflightReport;
 use super::checks::{judge_account, judge_destination, judge_role};
-use super::facts::{Fact, Facts, api_fact, fetch_policies, fetch_role, gather_destination};
+use super::facts::{
+    Fact, Facts, api_fact, fetch_policies, fetch_role, gather_destination, in_time,
+};
 use crate::auth::Credentials;
 use crate::cloud::actions::sts::{GetCallerIdentity, GetCallerIdentityResponse};
 use crate::cloud::credentials::Resolved;
@@ -169,10 +171,10 @@ pub async fn check_account(
         }
         let (facts, identity) = tokio::join!(
             gather_destination(cloud, &request, destination, running_exports),
-            async {
+            in_time(async {
                 let answer = cloud.call(Some(&region), &GetCallerIdentity {}).await;
                 api_fact(answer.map(|answer| answer.value))
-            },
+            }),
         );
         match (facts, identity) {
             (facts, Ok(identity)) => (facts, identity),

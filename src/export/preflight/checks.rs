@@ -75,6 +75,17 @@ fn unknown(evidence: impl Into<String>, remedy: impl Into<String>) -> Judgement 
     }
 }
 
+/// What could not be seen: `right` says which right is missing, unless no answer came at all.
+fn unseen<T>(fact: &Fact<T>, right: &str) -> Judgement {
+    let remedy = match fact {
+        Fact::NoAnswer(_) => {
+            "try again, and look at the network; `cvm-export check` without an image tells which hosts answer"
+        }
+        _ => right,
+    };
+    unknown(fact.why_unknown().unwrap_or_default(), remedy)
+}
+
 /// One row: what is checked, and how.
 struct Check {
     name: CheckName,
@@ -286,8 +297,8 @@ fn bucket_region(facts: &Facts) -> Judgement {
             format!("there is no bucket `{bucket}` in {region}"),
             refusals::BUCKET,
         ),
-        (other, None) => unknown(
-            other.why_unknown().unwrap_or_default(),
+        (other, None) => unseen(
+            other,
             "allow `name/cos:HeadBucket` on the bucket or `name/cos:GetService`",
         ),
     }
@@ -313,8 +324,8 @@ fn cos_active(facts: &Facts) -> Judgement {
         ),
         (Fact::NotAsked, Fact::Known(buckets)) => pass(format!("COS lists {}", listed(buckets))),
         (_, Fact::Known(buckets)) => pass(format!("COS lists {} buckets", buckets.len())),
-        (_, other) => unknown(
-            other.why_unknown().unwrap_or_default(),
+        (_, other) => unseen(
+            other,
             "allow `name/cos:HeadBucket` on the bucket or `name/cos:GetService`",
         ),
     }
@@ -480,8 +491,8 @@ fn server_dry_run(facts: &Facts) -> Judgement {
                 "look the code up on the ExportImages page of the CVM API documentation",
             ),
         },
-        other => unknown(
-            other.why_unknown().unwrap_or_default(),
+        other => unseen(
+            other,
             "allow `cvm:ExportImages`; nothing is started by a dry run",
         ),
     }

@@ -6,6 +6,7 @@
 mod role;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::landing::LandingFacts;
 use crate::cloud::Cloud;
@@ -26,6 +27,9 @@ use crate::model::{CloudText, ImageId, ObjectKey, Region};
 pub use role::AttachedPolicy;
 pub(crate) use role::{fetch_attached, says_no_such_role};
 pub(super) use role::{fetch_policies, fetch_role};
+
+/// How long a look at the account may take.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What is known about one thing.
 #[derive(Clone, Debug)]
@@ -335,22 +339,22 @@ pub(crate) async fn gather_destination(
 ) -> Result<Facts, Error> {
     let cos = cloud.cos();
     let (buckets, bucket, role, policies) = tokio::try_join!(
-        async {
+        in_time(async {
             match destination.map(|destination| &destination.buckets) {
                 None | Some(Fact::NotAsked) => cos_fact(cos.list_buckets().await),
                 Some(known) => Ok(known.clone()),
             }
-        },
-        async {
+        }),
+        in_time(async {
             match destination {
                 None => Ok(Fact::NotAsked),
                 Some(Destination { bucket, region, .. }) => {
                     existing(cos.head_bucket(bucket, region).await)
                 }
             }
-        },
-        fetch_role(cloud, request),
-        fetch_policies(cloud, request),
+        }),
+        in_time(fetch_role(cloud, request)),
+        in_time(fetch_policies(cloud, request)),
     )?;
     Ok(Facts {
         buckets,
@@ -360,6 +364,17 @@ pub(crate) async fn gather_destination(
         running_exports,
         ..Facts::not_asked(request.clone())
     })
+}
+
+/// What `looking` finds within [`PATIENCE`]: who asks about the account may well do so because something
+/// hangs, and wants to hear of the rest.
+pub(super) async fn in_time<T>(
+    looking: impl Future<Output = Result<Fact<T>, Error>>,
+) -> Result<Fact<T>, Error> {
+    let limit = PATIENCE.as_secs();
+    tokio::time::timeout(PATIENCE, looking)
+        .await
+        .unwrap_or_else(|_| Ok(Fact::NoAnswer(format!("nothing came within {limit} s"))))
 }
 
 /// The files that the export of `image` would write, and the disks behind them.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Judgement, fail, pass, unknown, warn};
+use super::{Judgement, fail, pass, unknown, unseen, warn};
 use crate::cloud::actions::cvm::Image;
 use crate::export::preflight::facts::{Fact, Facts, disks};
 use crate::export::refusals;
@@ -18,8 +18,8 @@ pub(super) fn of_image(facts: &Facts, judge: impl Fn(&Facts, &Image) -> Judgemen
     match &facts.image {
         Fact::Known(Some(image)) => judge(facts, image),
         Fact::Known(None) => missing_image(facts),
-        other => unknown(
-            other.why_unknown().unwrap_or_default(),
+        other => unseen(
+            other,
             "allow `cvm:DescribeImages`, and look whether the region is right",
         ),
     }
@@ -196,8 +196,8 @@ pub(super) fn encryption(facts: &Facts) -> Judgement {
     let snapshots = match &facts.snapshots {
         Fact::Known(snapshots) => snapshots,
         other => {
-            return unknown(
-                other.why_unknown().unwrap_or_default(),
+            return unseen(
+                other,
                 "allow `cvm:DescribeSnapshots` (CBS); the cloud refuses encrypted images itself",
             );
         }

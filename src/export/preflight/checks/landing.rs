@@ -1,6 +1,6 @@
 //! What a download after the export needs: a folder, its room, and the right to read.
 
-use super::{Judgement, fail, pass, unknown, warn};
+use super::{Judgement, fail, pass, unknown, unseen, warn};
 use crate::download::advice;
 use crate::export::preflight::IfExists;
 use crate::export::preflight::facts::{Fact, Facts};
@@ -93,8 +93,8 @@ pub(super) fn right(landing: &LandingFacts) -> Judgement {
             "allow `name/cos:GetObject` and `name/cos:HeadObject` on the bucket's objects, or leave \
              `--download` out",
         ),
-        other => unknown(
-            other.why_unknown().unwrap_or_default(),
+        other => unseen(
+            other,
             "allow `name/cos:GetObject` and `name/cos:HeadObject` on the bucket's objects",
         ),
     }

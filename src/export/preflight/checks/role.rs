@@ -1,6 +1,6 @@
 //! The check of the role: it exists, CVM may take it on, and it may write to the bucket.
 
-use super::{Judgement, fail, pass, unknown};
+use super::{Judgement, fail, pass, unknown, unseen};
 use crate::export::preflight::facts::{AttachedPolicy, Fact, Facts};
 use crate::export::refusals;
 use crate::export::role::{DEFAULT_ROLE, Target, allow_writing, trusts_cvm};
@@ -17,8 +17,8 @@ pub(super) fn role(facts: &Facts) -> Judgement {
             );
         }
         other => {
-            return unknown(
-                other.why_unknown().unwrap_or_default(),
+            return unseen(
+                other,
                 "allow `cam:GetRole`; the cloud checks the role itself",
             );
         }
@@ -33,8 +33,8 @@ pub(super) fn role(facts: &Facts) -> Judgement {
     let policies = match &facts.policies {
         Fact::Known(policies) => policies,
         other => {
-            return unknown(
-                other.why_unknown().unwrap_or_default(),
+            return unseen(
+                other,
                 "allow `cam:ListAttachedRolePolicies`; the cloud checks the role itself",
             );
         }

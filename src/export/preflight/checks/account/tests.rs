@@ -137,15 +137,15 @@ fn the_caller_is_known_or_not_and_that_fails_nothing() {
 }
 
 #[test]
-fn a_clock_is_warned_of_from_a_minute_and_fails_from_five() {
+fn a_clock_is_warned_of_from_a_minute_on() {
     let cases = [
         (Some(0), Pass, "is the server's"),
         (Some(59), Pass, "59 s behind"),
         (Some(-59), Pass, "59 s ahead of"),
         (Some(60), Warn, "dates its own requests"),
         (Some(-299), Warn, "299 s ahead of"),
-        (Some(300), Fail, "the API allows 300 s"),
-        (Some(-4000), Fail, "4000 s ahead of"),
+        (Some(300), Warn, "the API allows 300 s"),
+        (Some(-4000), Warn, "4000 s ahead of"),
         (None, Unknown, "no answer told the time"),
     ];
     for (seconds, verdict, word) in cases {
