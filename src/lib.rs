@@ -3,6 +3,7 @@
 //! ```text
 //!   export ──────────► cloud ──────► auth        (pure signing)
 //!     │                  │             │
+//!     ├──► estimate      │             │            (what it costs: quantities times prices; pure)
 //!     └──────────────────┴─────────────┴──► model · event · error · clock · crc64 · environment   (leaves)
 //!
 //!   simulator ──► auth, model                    (a small Tencent Cloud; feature `simulator`)
@@ -13,6 +14,7 @@
 //!   and a watch to an [`ExportOutcome`](export::ExportOutcome). [`Exporter`](export::Exporter) is its door.
 //! - [`cloud`] is everything that crosses the network: signing at the moment of sending, retries by
 //!   meaning, the actions of API 3.0, the object storage, and the chain of credentials.
+//! - [`estimate`] is what an export and a download cost, by a price table that is data.
 //! - [`auth`] is both signatures as pure functions.
 //! - `inspect` reads a raw disk image and says what it holds, without root and without writing.
 //! - [`event`] is what happens while work goes on; the library never prints.
@@ -27,6 +29,7 @@ pub mod crc64;
 pub mod download;
 pub mod environment;
 pub mod error;
+pub mod estimate;
 pub mod event;
 pub mod export;
 #[cfg(feature = "inspect")]

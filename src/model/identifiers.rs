@@ -141,8 +141,21 @@ identifier! {
 }
 
 identifier! {
+    /// A storage class of COS such as `STANDARD_IA`, as `x-cos-storage-class` names it. The set is open.
+    StorageClass, check_storage_class
+}
+
+identifier! {
     /// The name that this tool gives to one export: `exp-` and lower-case letters or digits.
     ExportId, check_export_id
+}
+
+impl StorageClass {
+    /// The class of what is written without naming one (COS, PUT Object, `x-cos-storage-class`).
+    #[must_use]
+    pub fn standard() -> Self {
+        Self("STANDARD".to_owned())
+    }
 }
 
 impl BucketName {
@@ -321,6 +334,19 @@ fn check_region(text: &str) -> Result<(), InvalidValue> {
     }
     if text.len() > 40 {
         return refuse("it is too long");
+    }
+    Ok(())
+}
+
+fn check_storage_class(text: &str) -> Result<(), InvalidValue> {
+    let is_class = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    if text.is_empty() || text.len() > 40 || !text.bytes().all(is_class) {
+        return Err(InvalidValue::new(
+            "storage class",
+            text,
+            "it holds capital letters, digits and underscores",
+            "STANDARD_IA",
+        ));
     }
     Ok(())
 }

@@ -11,6 +11,6 @@ mod text;
 pub use finding::{CheckName, Finding, Verdict};
 pub use identifiers::{
     BucketName, ExportId, ImageFormat, ImageId, InvalidValue, ObjectKey, Prefix, Region, RoleName,
-    SnapshotId, TaskId,
+    SnapshotId, StorageClass, TaskId,
 };
 pub use text::{CloudText, printable_json, shell_line, shell_word};

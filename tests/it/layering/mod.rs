@@ -22,6 +22,7 @@ const LIBRARY: &[(&str, &[&str])] = &[
     ("event", &["model", "clock"]),
     ("auth", &["model"]),
     ("inspect", &["model", "error"]),
+    ("estimate", &["model", "error"]),
     (
         "cloud",
         &["auth", "model", "event", "error", "clock", "environment"],
@@ -33,7 +34,7 @@ const LIBRARY: &[(&str, &[&str])] = &[
     (
         "export",
         &[
-            "download", "cloud", "auth", "model", "event", "error", "clock",
+            "download", "cloud", "auth", "estimate", "model", "event", "error", "clock",
         ],
     ),
     // Not `cloud`: the simulator decodes requests by itself, so that a misnamed field can't be wrong

@@ -1,0 +1,283 @@
+//! The price table: data of this package, which a file can correct or replace.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use toml::value::Datetime;
+
+use super::money::{Currency, Price};
+use crate::error::{Error, ErrorKind};
+use crate::model::{CloudText, InvalidValue, Region, StorageClass};
+
+/// The table that comes with this version.
+const BUILT_IN: &str = include_str!("prices.toml");
+
+/// Prices by region and storage class, in one currency.
+#[derive(Clone, Debug)]
+pub struct PriceTable {
+    currency: Currency,
+    sheets: Vec<Sheet>,
+    classes: BTreeMap<StorageClass, ClassRules>,
+    regions: BTreeMap<Region, RegionPrices>,
+}
+
+/// Where prices come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sheet {
+    /// The day on which they were valid, as `2023-07-10`.
+    pub date: CloudText,
+    /// Who says so.
+    pub source: CloudText,
+    /// For whom they do not hold, and what else must be known of them.
+    pub note: Option<CloudText>,
+}
+
+/// What holds for a storage class in every region.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClassRules {
+    /// What is deleted earlier is billed for so many days.
+    pub minimum_days: u32,
+    /// What is smaller is billed for so many bytes.
+    pub minimum_object_bytes: u64,
+    /// Whether reading costs something beside requests and traffic.
+    pub has_retrieval: bool,
+    /// Whether an object must be restored before it can be read, which has a price of its own.
+    pub has_restoration: bool,
+}
+
+/// Prices of one region.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RegionPrices {
+    egress: Option<Price>,
+    acceleration: Option<Price>,
+    acceleration_mainland: Option<Price>,
+    classes: BTreeMap<StorageClass, ClassPrices>,
+}
+
+/// Prices of one storage class in one region.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ClassPrices {
+    storage: Option<Price>,
+    requests: Option<Price>,
+    retrieval: Option<Price>,
+    egress: Option<Price>,
+}
+
+/// A price file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    currency: Currency,
+    date: Datetime,
+    source: String,
+    note: Option<String>,
+    #[serde(default)]
+    classes: BTreeMap<StorageClass, ClassRules>,
+    #[serde(default)]
+    regions: BTreeMap<Region, RegionPrices>,
+}
+
+/// What a price is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Charge {
+    /// A GiB and month.
+    Storage,
+    /// 10 000 requests.
+    Requests,
+    /// A GiB that is read.
+    Retrieval,
+    /// A GiB that leaves over the public network.
+    Egress,
+}
+
+impl fmt::Display for Charge {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Storage => "storage",
+            Self::Requests => "requests",
+            Self::Retrieval => "retrieval",
+            Self::Egress => "egress",
+        })
+    }
+}
+
+/// What is wrong with a price file, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{problem}", line.map_or_else(String::new, |line| format!("line {line}: ")))]
+pub struct InvalidPrices {
+    line: Option<usize>,
+    problem: CloudText,
+}
+
+impl InvalidPrices {
+    fn at(text: &str, error: &toml::de::Error) -> Self {
+        let line = error.span().map(|span| {
+            let before = text.get(..span.start).unwrap_or(text);
+            before.matches('\n').count() + 1
+        });
+        Self {
+            line,
+            problem: CloudText::new(error.message()),
+        }
+    }
+}
+
+impl From<InvalidPrices> for Error {
+    fn from(invalid: InvalidPrices) -> Self {
+        Self::new(ErrorKind::Usage, "the price file can't be right")
+            .with_hint(
+                "src/estimate/prices.toml of the sources is such a file, with what each line means",
+            )
+            .with_source(invalid)
+    }
+}
+
+impl Default for PriceTable {
+    /// The table that comes with this version.
+    fn default() -> Self {
+        Self::parse(BUILT_IN).expect("a test reads the table of this package")
+    }
+}
+
+impl PriceTable {
+    /// Reads a price file.
+    ///
+    /// # Errors
+    /// [`InvalidPrices`] with the line where it is known.
+    pub fn parse(text: &str) -> Result<Self, InvalidPrices> {
+        let document: Document =
+            toml::from_str(text).map_err(|error| InvalidPrices::at(text, &error))?;
+        let Some(date) = document.date.date else {
+            let problem = "`date` is a day, such as 2023-07-10".into();
+            return Err(InvalidPrices {
+                line: None,
+                problem,
+            });
+        };
+        let sheet = Sheet {
+            date: CloudText::new(&date.to_string()),
+            source: CloudText::new(&document.source),
+            note: document.note.as_deref().map(CloudText::new),
+        };
+        Ok(Self {
+            currency: document.currency,
+            sheets: vec![sheet],
+            classes: document.classes,
+            regions: document.regions,
+        })
+    }
+
+    /// This table with what `other` says instead. In the same currency what `other` leaves out stays;
+    /// in another one no price of this table does, as sums of both would mean nothing.
+    #[must_use]
+    pub fn corrected_by(mut self, other: Self) -> Self {
+        if self.currency != other.currency {
+            self.currency = other.currency;
+            self.sheets.clear();
+            self.regions.clear();
+        }
+        self.sheets.extend(other.sheets);
+        self.classes.extend(other.classes);
+        for (region, prices) in other.regions {
+            let own = self.regions.entry(region).or_default();
+            own.egress = prices.egress.or(own.egress);
+            own.acceleration = prices.acceleration.or(own.acceleration);
+            own.acceleration_mainland = prices.acceleration_mainland.or(own.acceleration_mainland);
+            for (class, prices) in prices.classes {
+                let own = own.classes.entry(class).or_default();
+                own.storage = prices.storage.or(own.storage);
+                own.requests = prices.requests.or(own.requests);
+                own.retrieval = prices.retrieval.or(own.retrieval);
+                own.egress = prices.egress.or(own.egress);
+            }
+        }
+        self
+    }
+
+    /// The regions that it has prices for.
+    pub fn regions(&self) -> impl Iterator<Item = &Region> {
+        self.regions.keys()
+    }
+
+    /// The currency of every price.
+    #[must_use]
+    pub fn currency(&self) -> &Currency {
+        &self.currency
+    }
+
+    /// Where the prices come from; a later sheet wins over an earlier one.
+    #[must_use]
+    pub fn sheets(&self) -> &[Sheet] {
+        &self.sheets
+    }
+
+    /// Where the prices come from, in words, and what they are worth.
+    #[must_use]
+    pub fn provenance(&self) -> String {
+        let mut sheets = self.sheets.iter().rev();
+        let mut text = String::new();
+        if let Some(Sheet { date, source, .. }) = sheets.next() {
+            text = format!("{} prices of {date}, {source}", self.currency);
+        }
+        for Sheet { date, source, .. } in sheets {
+            text = format!("{text}; where it says nothing, of {date}, {source}");
+        }
+        format!("{text}; unconfirmed today")
+    }
+
+    /// What holds for `class` everywhere, or why that is not known.
+    pub(super) fn rules(&self, class: &StorageClass) -> Result<ClassRules, String> {
+        let rules = self.classes.get(class).copied();
+        rules.ok_or_else(|| format!("the price table has no storage class {class}"))
+    }
+
+    /// The price of `charge`, or why it is not known.
+    pub(super) fn price(
+        &self,
+        region: &Region,
+        class: &StorageClass,
+        charge: Charge,
+    ) -> Result<Price, String> {
+        let prices = self.region(region)?;
+        self.rules(class)?;
+        let of_class = prices.classes.get(class);
+        let price = match charge {
+            Charge::Storage => of_class.and_then(|prices| prices.storage),
+            Charge::Requests => of_class.and_then(|prices| prices.requests),
+            Charge::Retrieval => of_class.and_then(|prices| prices.retrieval),
+            Charge::Egress => of_class.and_then(|prices| prices.egress).or(prices.egress),
+        };
+        price.ok_or_else(|| {
+            format!("the price table has no price for {charge} of {class} in `{region}`")
+        })
+    }
+
+    /// The lowest and the highest price of the global acceleration, which depends on where the other end
+    /// is; or why they are not known.
+    pub(super) fn acceleration(&self, region: &Region) -> Result<(Price, Price), String> {
+        let prices = self.region(region)?;
+        let abroad = prices.acceleration.ok_or_else(|| {
+            format!("the price table has no price for acceleration in `{region}`")
+        })?;
+        let mainland = prices.acceleration_mainland.unwrap_or(abroad);
+        Ok((abroad.min(mainland), abroad.max(mainland)))
+    }
+
+    fn region(&self, region: &Region) -> Result<&RegionPrices, String> {
+        self.regions
+            .get(region)
+            .ok_or_else(|| format!("the price table has no region `{region}`"))
+    }
+}
+
+/// Reads a storage class as people write it.
+///
+/// # Errors
+/// [`InvalidValue`] for what no class can be called.
+pub fn parse_class(text: &str) -> Result<StorageClass, InvalidValue> {
+    text.to_ascii_uppercase().replace('-', "_").parse()
+}
