@@ -52,6 +52,8 @@ pub struct Put {
 pub struct BucketHead {
     /// Its region.
     pub region: Option<Region>,
+    /// Whether it keeps every object in several zones, which has storage classes and prices of its own.
+    pub is_multi_az: bool,
 }
 
 /// What COS says of an object.
@@ -155,6 +157,7 @@ impl CosClient {
             let region = response.header("x-cos-bucket-region");
             Ok(BucketHead {
                 region: region.and_then(|region| region.parse().ok()),
+                is_multi_az: response.header("x-cos-bucket-az-type").as_deref() == Some("MAZ"),
             })
         })
         .await

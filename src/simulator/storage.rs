@@ -32,6 +32,8 @@ pub struct Bucket {
     pub created: DateTime<Utc>,
     /// Whether overwritten and deleted objects are kept as versions.
     pub versioned: bool,
+    /// Whether it keeps its objects in several zones.
+    pub multi_az: bool,
     /// The current objects by key.
     pub objects: BTreeMap<String, Object>,
     /// The objects that were current before, in a versioned bucket.
@@ -47,6 +49,7 @@ impl Bucket {
             region,
             created,
             versioned: false,
+            multi_az: false,
             objects: BTreeMap::new(),
             past: Vec::new(),
             uploads: BTreeMap::new(),

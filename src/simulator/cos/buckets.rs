@@ -35,9 +35,14 @@ pub(super) fn get_service(
 
 pub(super) fn head_bucket(world: &mut World, call: &Call<'_>) -> Result<Answer, CosError> {
     let bucket = super::bucket_of(world, call)?;
-    Ok(Answer::empty(200)
+    let answer = Answer::empty(200)
         .with_header("Content-Type", "application/xml")
-        .with_header("x-cos-bucket-region", bucket.region.as_str()))
+        .with_header("x-cos-bucket-region", bucket.region.as_str());
+    // The other kind has no such header.
+    Ok(match bucket.multi_az {
+        true => answer.with_header("x-cos-bucket-az-type", "MAZ"),
+        false => answer,
+    })
 }
 
 /// Makes an empty private bucket (product page 436/7738). Its settings are not simulated.

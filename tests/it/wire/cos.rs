@@ -277,6 +277,7 @@ fn head_bucket() {
     for name in ["HEAD-Bucket.response", "HEAD-Bucket.multi-az.response"] {
         let head = read(golden(name), call).expect("a bucket");
         assert_eq!(head.region, Some(region()), "{name}");
+        assert_eq!(head.is_multi_az, name.contains("multi-az"), "{name}");
     }
     let silent = golden("HEAD-Bucket.response").without("x-cos-bucket-region");
     assert_eq!(read(silent, call).expect("a bucket").region, None);

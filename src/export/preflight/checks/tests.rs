@@ -46,6 +46,7 @@ fn entry(name: &str, place: &str) -> BucketEntry {
 fn head(place: Option<&str>) -> Fact<Option<BucketHead>> {
     Fact::Known(Some(BucketHead {
         region: place.map(region),
+        is_multi_az: false,
     }))
 }
 
