@@ -47,6 +47,8 @@ enum Command {
     Check(commands::check::Args),
     /// Let CVM write exports to a bucket: shows what would change, asks, does it; or takes it back
     Authorize(commands::authorize::Args),
+    /// What an export costs, or what exported files do: quantities, then money, by a dated price table
+    Estimate(commands::estimate::Args),
     /// Take up an export that was submitted before, and watch it to its end
     Wait(commands::wait::Args),
     /// Exported objects to files, or through a pipe: parallel, resumable, verified, with holes
@@ -163,6 +165,7 @@ async fn run(cli: Cli, environment: &Environment, printer: &Printer) -> Exit {
         Command::Image(args) => commands::image::run(args, &context).await,
         Command::Check(args) => commands::check::run(args, &context).await,
         Command::Authorize(args) => commands::authorize::run(args, &context).await,
+        Command::Estimate(args) => commands::estimate::run(args, &context).await,
         Command::Wait(args) => commands::wait::run(args, &context).await,
         Command::Download(args) => commands::download::run(args, &context).await,
         Command::Verify(args) => commands::verify::run(args, &context).await,

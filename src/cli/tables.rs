@@ -1,9 +1,13 @@
 //! Lists for people as aligned columns without borders, so that `grep` and `awk` read them as well.
 
 use comfy_table::{Table, presets};
+use cvm_export::estimate::{
+    Amount, Bounds, Cost, Item as CostItem, Line, PriceTable, PricedUnit, Unit, UnitPrice, size,
+};
 use cvm_export::export::{ExportOutcome, OutcomeState};
 use cvm_export::model::{Finding, ImageId, Verdict};
 
+use crate::cli::commands::estimate::{Item, Subject};
 use crate::cli::commands::images::Listed;
 
 /// What the checks found about one image, or about a bucket alone.
@@ -86,6 +90,127 @@ pub(crate) fn images(items: &[Listed]) -> String {
         ]);
     }
     text(&table)
+}
+
+/// What each part of each item costs, the total, what storage costs by day and month, and where the
+/// prices come from.
+pub(crate) fn estimates(items: &[Item], total: &Cost, prices: &PriceTable, days: u32) -> String {
+    let currency = prices.currency().to_string();
+    let (low, high) = (format!("LOW {currency}"), format!("HIGH {currency}"));
+    let mut table = plain(&["FOR", "PART", "CLASS", "QUANTITY", "PRICE", &low, &high]);
+    let mut rates = Vec::new();
+    for item in items {
+        let subject = match &item.subject {
+            Subject::Image(image_id) => image_id.to_string(),
+            Subject::Object(bucket, key) => format!("cos://{bucket}/{key}"),
+        };
+        for line in &item.estimate.lines {
+            let class = line.storage_class.as_ref();
+            table.add_row([
+                subject.clone(),
+                part(line.item, line.days),
+                class.map_or_else(|| "-".to_owned(), ToString::to_string),
+                quantity(line),
+                price(line),
+                amount(line.cost.low),
+                amount(line.cost.high),
+            ]);
+            if let (Some(day), Some(month)) = (&line.per_day, &line.per_month) {
+                rates.push(format!(
+                    "{subject}: a day {}, a month {} in {} of {}",
+                    range(day, &currency),
+                    range(month, &currency),
+                    class.map_or("-", |class| class.as_str()),
+                    item.estimate.quantities.region
+                ));
+            }
+        }
+    }
+    let at_most = amount(total.high);
+    table.add_row(["total", "", "", "", "", &amount(total.low), &at_most]);
+    let mut lines = vec![text(&table), String::new()];
+    lines.extend(rates);
+    if let Some(reason) = &total.reason {
+        lines.push(format!("unknown: {reason} (`--prices FILE` can say)"));
+    }
+    let is_stored = |line: &&Line| line.item == CostItem::Storage;
+    let mut stored = items
+        .iter()
+        .flat_map(|item| item.estimate.lines.iter().filter(is_stored));
+    if stored.any(|line| line.quantity.low != line.quantity.high) {
+        lines.push(
+            "the size of such a file is not known beforehand: an empty disk leaves next to nothing, a full \
+             one all of it and a little more"
+                .to_owned(),
+        );
+    }
+    lines.push(format!(
+        "kept for {days} days; one clean run, without what is sent or fetched again; GiB are what COS calls GB"
+    ));
+    lines.push(prices.provenance());
+    let notes = prices
+        .sheets()
+        .iter()
+        .filter_map(|sheet| sheet.note.as_ref());
+    lines.extend(notes.map(ToString::to_string));
+    lines.join("\n")
+}
+
+fn part(item: CostItem, days: Option<u32>) -> String {
+    let name = match item {
+        CostItem::Storage => match days {
+            Some(days) => return format!("storage, {days} days"),
+            None => "storage",
+        },
+        CostItem::UploadTraffic => "upload traffic",
+        CostItem::ExportRequests => "requests of the export",
+        CostItem::CheckRequests => "requests of checks",
+        CostItem::WatchRequests => "requests of the watch",
+        CostItem::DownloadRequests => "requests of the download",
+        CostItem::DownloadTraffic => "download traffic",
+        CostItem::AccelerationTraffic => "acceleration",
+        CostItem::Retrieval => "retrieval",
+        CostItem::Restoration => "restoration",
+    };
+    name.to_owned()
+}
+
+fn quantity(line: &Line) -> String {
+    let Bounds { low, high } = line.quantity;
+    match line.unit {
+        Unit::Bytes if low == high => size(low),
+        Unit::Bytes => format!("{} to {}", size(low), size(high)),
+        Unit::Requests if low == high => low.to_string(),
+        Unit::Requests => format!("{low} to {high}"),
+    }
+}
+
+fn price(line: &Line) -> String {
+    let Some(UnitPrice { low, high, unit }) = line.price else {
+        let is_free = line.cost.high.is_some();
+        return if is_free { "free" } else { "unknown" }.to_owned();
+    };
+    let unit = match unit {
+        PricedUnit::GibMonth => "GiB and month",
+        PricedUnit::Gib => "GiB",
+        PricedUnit::TenThousandRequests => "10000",
+    };
+    if low == high {
+        format!("{low} a {unit}")
+    } else {
+        format!("{low} to {high} a {unit}")
+    }
+}
+
+fn amount(amount: Option<Amount>) -> String {
+    amount.map_or_else(|| "unknown".to_owned(), |amount| amount.to_string())
+}
+
+fn range(cost: &Cost, currency: &str) -> String {
+    match (cost.low, cost.high) {
+        (low, high) if low == high => format!("{} {currency}", amount(high)),
+        (low, high) => format!("{} to {} {currency}", amount(low), amount(high)),
+    }
 }
 
 fn state(state: OutcomeState) -> &'static str {

@@ -104,6 +104,32 @@ pub(crate) fn connections(text: &str) -> Result<usize, InvalidValue> {
     }
 }
 
+/// Reads a number of days that something is kept.
+pub(crate) fn days(text: &str) -> Result<u32, InvalidValue> {
+    whole(text, "number of days", 36_500, "30")
+}
+
+/// Reads a number of months of 30 days that something is kept.
+pub(crate) fn months(text: &str) -> Result<u32, InvalidValue> {
+    whole(text, "number of months", 1_200, "6")
+}
+
+/// Reads a whole number from 1 to `most`, which is a hundred years of what it counts.
+fn whole(
+    text: &str,
+    what: &'static str,
+    most: u32,
+    example: &'static str,
+) -> Result<u32, InvalidValue> {
+    match text.parse() {
+        Ok(number) if (1..=most).contains(&number) => Ok(number),
+        _ => {
+            let problem = format!("it must be from 1 to {most}");
+            Err(InvalidValue::new(what, text, problem, example))
+        }
+    }
+}
+
 /// Reads a time such as `2026-11-24T14:22:55Z`.
 pub(crate) fn time(text: &str) -> Result<DateTime<Utc>, InvalidValue> {
     match DateTime::parse_from_rfc3339(text) {

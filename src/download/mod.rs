@@ -113,6 +113,26 @@ pub struct Downloaded {
     pub fetched_bytes: u64,
 }
 
+impl Downloaded {
+    /// The bytes that did not have to come over the network, as an earlier run had brought them.
+    #[must_use]
+    pub fn saved_bytes(&self) -> u64 {
+        self.object.size_bytes.saturating_sub(self.fetched_bytes)
+    }
+}
+
+/// An object that was looked up.
+#[derive(Clone, Debug)]
+pub struct Found(Source);
+
+impl Found {
+    /// What COS says of it.
+    #[must_use]
+    pub fn object(&self) -> &ObjectMeta {
+        &self.0.object
+    }
+}
+
 /// Fetches objects.
 #[derive(Clone, Debug)]
 pub struct Downloader {
@@ -152,9 +172,24 @@ impl Downloader {
         path: &Path,
         options: &DownloadOptions,
     ) -> Result<Downloaded, DownloadError> {
+        let found = self.look(address, options).await?;
+        self.fetch_found(address, found, path, options).await
+    }
+
+    /// As [`Downloader::fetch_to`], for an object that was looked up before.
+    ///
+    /// # Errors
+    /// [`DownloadError`]; what has arrived is kept for the next run, except where it is wrong.
+    pub async fn fetch_found(
+        &self,
+        address: &ObjectAddress,
+        found: Found,
+        path: &Path,
+        options: &DownloadOptions,
+    ) -> Result<Downloaded, DownloadError> {
         let mut replaced = 0;
+        let mut source = found.0;
         loop {
-            let source = self.source(address, options).await?;
             match file::fetch(self, source, path, options).await {
                 Ok(done) => return Ok(self.arrived(done)),
                 // The object was replaced midway: what had arrived is of no use any more.
@@ -164,6 +199,7 @@ impl Downloader {
                         "`{}` was replaced by another object while it was fetched; starting anew",
                         address.key
                     ));
+                    source = self.look(address, options).await?.0;
                 }
                 Err(error) if error.is_change() => {
                     return Err(DownloadError::KeepsChanging {
@@ -175,18 +211,18 @@ impl Downloader {
         }
     }
 
-    /// Writes an object to `output` in order, with at most one part for each connection in memory.
+    /// Writes an object that was looked up before to `output` in order, with at most one part for each
+    /// connection in memory.
     ///
     /// # Errors
     /// [`DownloadError`]; what was written cannot be taken back, so whoever reads must look at the end.
     pub async fn fetch_through(
         &self,
-        address: &ObjectAddress,
+        found: Found,
         output: impl std::io::Write + Send + 'static,
         options: &DownloadOptions,
     ) -> Result<Downloaded, DownloadError> {
-        let source = self.source(address, options).await?;
-        let done = pipe::fetch(self, source, output, options).await?;
+        let done = pipe::fetch(self, found.0, output, options).await?;
         Ok(self.arrived(done))
     }
 
@@ -203,12 +239,15 @@ impl Downloader {
         done
     }
 
-    /// Looks the object up, and refuses one that could not be verified where that is wanted.
-    async fn source(
+    /// Looks an object up, and refuses one that could not be verified where that is wanted.
+    ///
+    /// # Errors
+    /// [`DownloadError`], such as for an object that is not there.
+    pub async fn look(
         &self,
         address: &ObjectAddress,
         options: &DownloadOptions,
-    ) -> Result<Source, DownloadError> {
+    ) -> Result<Found, DownloadError> {
         let ObjectAddress {
             bucket,
             region,
@@ -240,12 +279,12 @@ impl Downloader {
                 "COS names no checksum of `{key}`; its length is compared, its bytes cannot be"
             ));
         }
-        Ok(Source {
+        Ok(Found(Source {
             cos: self.cos.clone(),
             bucket: bucket.clone(),
             region: region.clone(),
             object,
-        })
+        }))
     }
 }
 

@@ -20,7 +20,7 @@ mod tests;
 
 pub use costs::{Cost, Estimate, Item, Line, PricedUnit, Unit, UnitPrice};
 pub use money::{Amount, Currency, Price};
-pub use prices::{ClassRules, InvalidPrices, PriceTable, Sheet, parse_class};
+pub use prices::{InvalidPrices, PriceTable, Sheet, parse_class};
 pub use quantities::{
     Bounds, ExportSize, Purpose, Quantities, Requests, Route, StoredObject, file_bytes,
 };
@@ -72,7 +72,7 @@ impl Budget {
         }
         Err(OverBudget {
             evidence: format!(
-                "it may cost {high} {currency}, and `--max-cost` allows {limit} ({})",
+                "it may cost {high} {currency} by {}, and `--max-cost` allows {limit}",
                 self.prices.provenance()
             ),
             remedy: "raise `--max-cost`, or look at the parts with `cvm-export estimate`"
@@ -132,10 +132,10 @@ impl Estimate {
         let currency = prices.currency();
         let provenance = prices.provenance();
         match (&self.total.high, &self.total.reason) {
-            (Some(high), _) => format!("at most {high} {currency} ({provenance})"),
+            (Some(high), _) => format!("at most {high} {currency} by {provenance}"),
             (None, reason) => {
                 let reason = reason.as_deref().unwrap_or("not known");
-                format!("cost unknown: {reason} ({provenance})")
+                format!("cost unknown: {reason}; by {provenance}")
             }
         }
     }
@@ -164,7 +164,7 @@ pub fn saving(
     let money = match cost.high {
         Some(Amount::ZERO) => "which are free on this network".to_owned(),
         Some(high) => format!(
-            "which would have cost {high} {} again ({})",
+            "which would have cost {high} {} again by {}",
             prices.currency(),
             prices.provenance()
         ),

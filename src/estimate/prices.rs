@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use toml::value::Datetime;
 
 use super::money::{Currency, Price};
-use crate::error::{Error, ErrorKind};
 use crate::model::{CloudText, InvalidValue, Region, StorageClass};
 
 /// The table that comes with this version.
@@ -36,7 +35,7 @@ pub struct Sheet {
 /// What holds for a storage class in every region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ClassRules {
+pub(super) struct ClassRules {
     /// What is deleted earlier is billed for so many days.
     pub minimum_days: u32,
     /// What is smaller is billed for so many bytes.
@@ -126,16 +125,6 @@ impl InvalidPrices {
     }
 }
 
-impl From<InvalidPrices> for Error {
-    fn from(invalid: InvalidPrices) -> Self {
-        Self::new(ErrorKind::Usage, "the price file can't be right")
-            .with_hint(
-                "src/estimate/prices.toml of the sources is such a file, with what each line means",
-            )
-            .with_source(invalid)
-    }
-}
-
 impl Default for PriceTable {
     /// The table that comes with this version.
     fn default() -> Self {
@@ -221,12 +210,12 @@ impl PriceTable {
         let mut sheets = self.sheets.iter().rev();
         let mut text = String::new();
         if let Some(Sheet { date, source, .. }) = sheets.next() {
-            text = format!("{} prices of {date}, {source}", self.currency);
+            text = format!("prices of {date} ({source})");
         }
         for Sheet { date, source, .. } in sheets {
-            text = format!("{text}; where it says nothing, of {date}, {source}");
+            text = format!("{text} and, where these say nothing, of {date} ({source})");
         }
-        format!("{text}; unconfirmed today")
+        format!("{text}, unconfirmed today")
     }
 
     /// What holds for `class` everywhere, or why that is not known.

@@ -65,6 +65,17 @@ pub struct StoredObject {
     pub bytes: Bounds,
 }
 
+impl StoredObject {
+    /// An object of `bytes`, of the class that COS names. One that no class can be called is unknown like
+    /// any other that has no price.
+    #[must_use]
+    pub fn seen(class: &str, bytes: u64) -> Self {
+        let class = class.parse().unwrap_or_else(|_| StorageClass::unknown());
+        let bytes = Bounds::exact(bytes);
+        Self { class, bytes }
+    }
+}
+
 /// How a download comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -160,8 +171,9 @@ impl Quantities {
             .collect();
         let disks = sizes.len() as u64;
         let writes = sizes.iter().copied().map(write_requests).sum();
-        // GET Service, HEAD Bucket, List Multipart Uploads, and HEAD of each disk's two names.
-        let look_ups = Bounds::exact(3 + 2 * disks);
+        // GET Service, HEAD Bucket, List Multipart Uploads, and HEAD of each disk's two names; HEAD Bucket
+        // once more where several exports are weighed together.
+        let look_ups = Bounds::between(3 + 2 * disks, 4 + 2 * disks);
         // GET; PUT before and after the submit and at the end. Where another run's record stands there,
         // it is read, replaced, and read once more.
         let record = match export.keeps_record {

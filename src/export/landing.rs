@@ -19,6 +19,7 @@ use crate::download::{
     DownloadError, DownloadOptions, Downloaded, Downloader, local_names, make_folder, read_small,
 };
 use crate::error::{Error, ErrorKind};
+use crate::estimate::Budget;
 use crate::event::EventKind;
 use crate::model::{ImageFormat, ImageId, Prefix};
 
@@ -29,6 +30,8 @@ pub struct Landing {
     pub folder: PathBuf,
     /// How they are fetched.
     pub options: DownloadOptions,
+    /// What fetching them may cost.
+    pub budget: Budget,
 }
 
 impl Exporter {
@@ -36,8 +39,9 @@ impl Exporter {
     /// What has arrived is noted in `outcome` file by file, also when a later one fails.
     ///
     /// # Errors
-    /// [`ErrorKind::Precondition`] for an export that is not complete; all of [`DownloadError`]. What has
-    /// arrived is kept, and another call goes on with it.
+    /// [`ErrorKind::Precondition`] for an export that is not complete, and for a download that may cost
+    /// more than it may; all of [`DownloadError`]. What has arrived is kept, and another call goes on with
+    /// it.
     pub async fn fetch(&self, outcome: &mut ExportOutcome, landing: &Landing) -> Result<(), Error> {
         if outcome.state != OutcomeState::Complete {
             let message = "the export is not complete, so there is nothing to fetch";
@@ -47,7 +51,10 @@ impl Exporter {
             Some(image_id) => self.about(image_id),
             None => self.clone(),
         };
-        let Landing { folder, options } = landing;
+        this.weigh_download(outcome, landing)?;
+        let Landing {
+            folder, options, ..
+        } = landing;
         let addresses = outcome.addresses();
         let names = local_names(addresses.iter().map(|address| &address.key))?;
         make_folder(folder)?;
@@ -75,6 +82,7 @@ impl Exporter {
             this.keep_known(record);
         }
         outcome.record = record;
+        this.tell_saving(outcome, landing);
         Ok(())
     }
 

@@ -10,6 +10,7 @@
 mod attach;
 mod authorize;
 mod claim;
+mod cost;
 mod earlier;
 mod image_copy;
 mod journal;
@@ -39,6 +40,7 @@ pub use attach::WaitTarget;
 pub use authorize::{
     Access, AccessPlan, Authorizer, Effect, Grant, Intent, Left, PlannedStep, Step,
 };
+pub use cost::{CostFacts, CostPlan, Scales, disk_sizes, route, saved, usual_class};
 pub use image_copy::{CopyFacts, CopyPlan, CopyWishes, ImageRoom, locate_image};
 pub use journal::{Journal, JournalError};
 pub use landing::Landing;
@@ -66,6 +68,7 @@ use crate::cloud::Cloud;
 use crate::cloud::actions::cvm::{DescribeImages, Image};
 use crate::cloud::cos::{BucketEntry, Overwrite};
 use crate::error::{Error, ErrorKind};
+use crate::estimate::Budget;
 use crate::event::{EventKind, Events};
 use crate::model::{CheckName, ExportId, ImageId, Region};
 use attach::{Found, Source};
@@ -118,6 +121,8 @@ pub struct ExportOptions {
     /// Where the files are to be fetched to afterwards, with [`Exporter::fetch`]: it is looked at before
     /// the submit.
     pub landing: Option<Landing>,
+    /// What the export may cost, with a month of storage and the download where one is asked for.
+    pub budget: Budget,
 }
 
 impl Default for ExportOptions {
@@ -133,6 +138,7 @@ impl Default for ExportOptions {
             resubmit: false,
             copies: CopyWishes::default(),
             landing: None,
+            budget: Budget::default(),
         }
     }
 }
@@ -261,6 +267,7 @@ impl Exporter {
         this.events.emit(EventKind::Checked {
             findings: report.findings.clone(),
         });
+        this.tell_cost(&report);
         report.require(&options.skipped_checks)?;
         if options.if_exists == IfExists::Skip
             && let Some(record) = earlier::settle(
@@ -394,6 +401,7 @@ impl Exporter {
         this.events.emit(EventKind::Checked {
             findings: report.findings.clone(),
         });
+        this.tell_cost(&report);
         Ok(report)
     }
 
@@ -530,9 +538,21 @@ impl Exporter {
             running_exports: self.journal.count_running()?,
             landing: options.landing.clone(),
         };
-        let facts = gather(&self.cloud, request, gathering).await?;
+        let mut facts = gather(&self.cloud, request, gathering).await?;
+        let plan = CostPlan::of(options, &facts.bucket, self.cloud.cos().network());
+        let cost = CostFacts::of(request, &facts.image, &plan, &options.budget);
+        facts.cost = Some(cost);
         let findings = judge(&facts, options.if_exists);
         Ok(PreflightReport { facts, findings })
+    }
+
+    /// Says in one line what an export takes and costs.
+    fn tell_cost(&self, report: &PreflightReport) {
+        let Facts { request, cost, .. } = &report.facts;
+        let line = cost.as_ref().and_then(|cost| cost.line(&request.image_id));
+        if let Some(message) = line {
+            self.events.emit(EventKind::Settled { message });
+        }
     }
 
     /// The record of a new export, with what stands under its names noted.

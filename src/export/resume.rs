@@ -295,10 +295,14 @@ fn record_line(record: &Record) -> String {
     record.reattach().join(" ")
 }
 
-/// 3 hours and 12 hours for each TB of disk.
+/// The default timeout of an export, by its disks.
 pub(super) fn default_timeout(record: &Record) -> Duration {
     let sizes = record.files.iter().filter_map(|file| file.size_gib);
-    let gib = sizes.fold(0, u64::saturating_add);
+    default_timeout_of(sizes.fold(0, u64::saturating_add))
+}
+
+/// 3 hours and 12 hours for each TB of `gib` of disk.
+pub(super) fn default_timeout_of(gib: u64) -> Duration {
     let bytes = u128::from(gib) << 30;
     let seconds = bytes * u128::from(TIMEOUT_SECONDS_PER_TB) / 1_000_000_000_000;
     let added = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));

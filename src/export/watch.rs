@@ -79,6 +79,28 @@ impl PollPolicy {
         self.growth <= 1.0
     }
 
+    /// The most looks that are made within `timeout`, the last one at its end included: none takes time,
+    /// and every pause is as short as jitter makes it.
+    #[must_use]
+    pub fn most_looks(&self, timeout: Duration) -> u64 {
+        let mut elapsed = self.first;
+        let mut looks: u32 = 1;
+        while elapsed < timeout {
+            let pause = self.pause(looks, 0.0);
+            // From here on they are equal, or grow so slowly that counting them out is too long.
+            if pause == self.pause(looks.saturating_add(1), 0.0) || looks > 10_000 {
+                let rest = (timeout - elapsed)
+                    .as_nanos()
+                    .div_ceil(pause.as_nanos().max(1));
+                return u64::try_from(rest)
+                    .map_or(u64::MAX, |rest| rest.saturating_add(looks.into()));
+            }
+            elapsed = elapsed.saturating_add(pause);
+            looks += 1;
+        }
+        looks.into()
+    }
+
     /// The pause before look number `look`, counted from 0. `jitter` between 0 and 1 shortens growing
     /// intervals by up to a tenth, so that many runs started together do not stay together.
     #[must_use]

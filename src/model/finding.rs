@@ -112,6 +112,8 @@ check_names! {
     DownloadRoom = "download-room",
     /// The caller may read what the export writes.
     DownloadRight = "download-right",
+    /// It costs no more than was allowed.
+    Cost = "cost",
     /// What the cloud itself says to a dry run.
     ServerDryRun = "server-dry-run",
 }

@@ -156,6 +156,18 @@ impl StorageClass {
     pub fn standard() -> Self {
         Self("STANDARD".to_owned())
     }
+
+    /// The class of what is written into a bucket of several zones without naming one.
+    #[must_use]
+    pub fn multi_az_standard() -> Self {
+        Self("MAZ_STANDARD".to_owned())
+    }
+
+    /// In place of a name that no class can have.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self("UNKNOWN".to_owned())
+    }
 }
 
 impl BucketName {

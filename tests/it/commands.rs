@@ -16,6 +16,7 @@ fn help_names_every_flag_and_exit_code() {
         "image",
         "check",
         "authorize",
+        "estimate",
         "wait",
         "status",
         "images",
@@ -93,8 +94,10 @@ fn check_shows_every_finding_and_submits_nothing() {
     let env = TestEnv::new();
     let run = env.line(&format!("check {LINUX}")).ends_with(0);
     for name in cvm_export::model::CheckName::ALL {
-        // These are of a download or a copy, which are not asked for, or of the account without an image.
-        let is_of_more = name.as_str().starts_with("download-") || name.as_str() == "image-copy";
+        // These are of a download, a copy or a limit, which are not asked for, or of the account without an
+        // image.
+        let is_of_more = name.as_str().starts_with("download-")
+            || ["image-copy", "cost"].contains(&name.as_str());
         if is_of_more || name.is_of_account() {
             continue;
         }

@@ -11,6 +11,7 @@ mod credentials;
 mod credentials_cases;
 mod disk;
 mod download;
+mod estimate;
 mod faults;
 mod image;
 mod image_copy;

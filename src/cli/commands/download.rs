@@ -3,18 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use cvm_export::download::{
-    DEFAULT_CONNECTIONS, DEFAULT_PART_SIZE_BYTES, DownloadOptions, Downloaded, Downloader,
-    ObjectAddress, local_names, make_folder,
+    DEFAULT_CONNECTIONS, DEFAULT_PART_SIZE_BYTES, DownloadError, DownloadOptions, Downloaded,
+    Downloader, Found, ObjectAddress, local_names, make_folder,
 };
 use cvm_export::error::{Error, ErrorKind};
-use cvm_export::export::{ExportOutcome, Exporter, Landing, OutcomeState};
+use cvm_export::estimate::StoredObject;
+use cvm_export::export::{ExportOutcome, Exporter, Landing, OutcomeState, Scales, route, saved};
 use cvm_export::model::{BucketName, CloudText, ExportId, ObjectKey};
+use futures_util::StreamExt;
 use serde::Serialize;
 
 use super::exit::Exit;
 use super::printer::{ErrorObject, Output};
 use super::settings::{JournalUse, Session};
-use super::{Context, Names, values};
+use super::{Context, CostArgs, Names, values};
+
+/// Objects that are looked up together.
+const CONCURRENT_LOOKS: usize = 16;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -33,6 +38,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     transfer: TransferArgs,
+
+    #[command(flatten)]
+    cost: CostArgs,
 }
 
 /// The flags that say how files are fetched; `image` and `wait` share them.
@@ -120,6 +128,7 @@ enum Said {
 
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
     let said = args.said()?;
+    let budget = args.cost.budget()?;
     let is_pipe = args.to == Path::new("-");
     if is_pipe && context.printer.output != Output::Text {
         return Err(Error::new(
@@ -155,6 +164,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 let landing = Landing {
                     folder: args.to.clone(),
                     options,
+                    budget,
                 };
                 let done = exporter.fetch(&mut outcome, &landing).await;
                 let fetched = outcome.files.into_iter().filter_map(|file| file.downloaded);
@@ -168,17 +178,37 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 session.events.clone(),
                 context.signals.cancel(),
             );
-            let mut items = Vec::new();
-            for (address, place) in addresses.iter().zip(places) {
-                let fetched = match &place {
-                    None => {
+            let looks = addresses
+                .iter()
+                .map(|address| downloader.look(address, &options));
+            let looks = futures_util::stream::iter(looks).buffered(CONCURRENT_LOOKS);
+            let looks: Vec<Result<Found, DownloadError>> = looks.collect().await;
+            let found = addresses.iter().zip(&looks).filter_map(|(address, look)| {
+                let object = look.as_ref().ok()?.object();
+                let object = StoredObject::seen(&object.storage_class, object.size_bytes);
+                Some((&address.region, object))
+            });
+            let scales = Scales {
+                route: route(session.cloud.cos().network()),
+                part_size_bytes: options.part_size_bytes,
+                budget: &budget,
+            };
+            scales.weigh(&session.events, found)?;
+            let (mut items, mut already_here) = (Vec::new(), Vec::new());
+            for ((address, place), found) in addresses.iter().zip(places).zip(looks) {
+                let fetched = match (found, &place) {
+                    (Err(error), _) => Err(error),
+                    (Ok(found), None) => {
                         let stdout = std::io::stdout();
-                        downloader.fetch_through(address, stdout, &options).await
+                        downloader.fetch_through(found, stdout, &options).await
                     }
-                    Some(path) => downloader.fetch_to(address, path, &options).await,
+                    (Ok(found), Some(path)) => {
+                        downloader.fetch_found(address, found, path, &options).await
+                    }
                 };
                 let error = match fetched {
                     Ok(done) => {
+                        already_here.push((&address.region, saved(&done)));
                         items.push(Listed::arrived(&address.bucket, done));
                         continue;
                     }
@@ -191,6 +221,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 context.printer.error(&error, None);
                 items.push(Listed::failed(address, &error));
             }
+            scales.tell_saving(&session.events, already_here);
             Ok((items, None))
         })
         .await?;
@@ -291,11 +322,8 @@ impl Args {
         let objects = self
             .targets
             .iter()
-            .map(|target| match target.strip_prefix("cos://") {
-                Some(rest) => {
-                    let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-                    Ok((bucket.parse()?, key.parse()?))
-                }
+            .map(|target| match super::cos_url(target) {
+                Some(address) => Ok(address?),
                 None => match &self.bucket {
                     Some(bucket) => Ok((bucket.clone(), target.parse()?)),
                     None => Err(Error::new(
@@ -317,13 +345,18 @@ async fn addresses(
     context: &Context<'_>,
     session: &Session,
 ) -> Result<Vec<ObjectAddress>, Error> {
-    let objects = match said {
-        Said::Export(export_id) => {
-            let outcome = exported(export_id, session)?;
-            return Ok(outcome.addresses());
-        }
-        Said::Objects(objects) => objects,
-    };
+    match said {
+        Said::Export(export_id) => Ok(exported(export_id, session)?.addresses()),
+        Said::Objects(objects) => locate(objects, context, session).await,
+    }
+}
+
+/// Objects, each once, with their buckets in full and their regions.
+pub(super) async fn locate(
+    objects: &[(BucketName, ObjectKey)],
+    context: &Context<'_>,
+    session: &Session,
+) -> Result<Vec<ObjectAddress>, Error> {
     let mut addresses: Vec<ObjectAddress> = Vec::new();
     let mut known: Vec<(&BucketName, cvm_export::export::Destination)> = Vec::new();
     for (bucket, key) in objects {

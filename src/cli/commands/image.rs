@@ -2,12 +2,13 @@
 
 use clap::ValueEnum;
 use cvm_export::error::{Error, ErrorKind};
+use cvm_export::estimate::{Budget, Cost};
 use cvm_export::export::{
     ExportOptions, ExportOutcome, ExportRequest, Exporter, IfExists, Known, OutcomeFile, Queueing,
     RegionSetting, Waiting,
 };
 use cvm_export::model::{CheckName, ImageId};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use super::authorize;
@@ -16,7 +17,7 @@ use super::create_bucket;
 use super::exit::{Exit, Signal};
 use super::partial::Partial;
 use super::settings::JournalUse;
-use super::{Context, Finished, LandingArgs, RequestArgs, WatchArgs};
+use super::{Context, CostArgs, Finished, LandingArgs, RequestArgs, WatchArgs};
 
 /// Exports of one command that run at once; the account's own limit is not published.
 const CONCURRENT_EXPORTS: usize = 5;
@@ -68,6 +69,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     landing: LandingArgs,
+
+    #[command(flatten)]
+    cost: CostArgs,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -98,6 +102,7 @@ enum Item {
 
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
     let images = args.request.images()?;
+    let budget = args.cost.budget()?;
     let started = cvm_export::clock::now();
     let (bucket, format) = (args.request.bucket()?, args.request.format);
     let partials = images
@@ -138,13 +143,19 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                     .request(context, &session, &destination, image_id, started)
             });
             let wording = futures_util::stream::iter(wording).buffered(CONCURRENT_EXPORTS);
-            let requests: Vec<Result<(ExportRequest, Known), Error>> = wording.collect().await;
+            let mut requests: Vec<Result<(ExportRequest, Known), Error>> = wording.collect().await;
             refuse_same_names(&requests, args.landing.download.is_some())?;
+            let options = args.options(&session.region, budget);
+            let is_held = options.budget.limit.is_some()
+                && !args.request.skip_checks.contains(&CheckName::Cost);
+            if requests.len() > 1 && is_held {
+                let weighing = weigh_together(&exporter, &mut requests, &options);
+                context.until_signalled(weighing).await?;
+            }
             if args.authorize && !args.request.skip_checks.contains(&CheckName::Role) {
                 let requests = requests.iter().flatten().map(|(request, _)| request);
                 authorize::where_needed(context, &session, requests, consent).await?;
             }
-            let options = args.options(&session.region);
             // One download after the other: each uses the line as well as it can.
             let turn = tokio::sync::Mutex::new(());
             let exports = requests.into_iter().map(|request| async {
@@ -175,6 +186,28 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
         return one(results, context);
     }
     Ok(several(&images, results, context, signal))
+}
+
+/// Holds all exports of a command together to what it may cost, before any of them is submitted.
+async fn weigh_together(
+    exporter: &Exporter,
+    requests: &mut [Result<(ExportRequest, Known), Error>],
+    options: &ExportOptions,
+) -> Result<(), Error> {
+    let pricing = requests.iter_mut().flatten();
+    let pricing = pricing.map(|(request, known)| exporter.price(request, known, options));
+    let costs: Vec<Cost> = futures_util::stream::iter(pricing)
+        .buffered(CONCURRENT_EXPORTS)
+        .try_collect()
+        .await?;
+    let over = options.budget.require(&Cost::sum(&costs));
+    over.map_err(|over| {
+        let evidence = format!(
+            "all exports together: {}; nothing was submitted",
+            over.evidence
+        );
+        Error::new(ErrorKind::Precondition, evidence).with_hint(over.remedy)
+    })
 }
 
 /// Two images under one prefix would write the same files by the console's rule; in a folder of this
@@ -255,7 +288,7 @@ fn several(
 }
 
 impl Args {
-    fn options(&self, region: &RegionSetting) -> ExportOptions {
+    fn options(&self, region: &RegionSetting, budget: Budget) -> ExportOptions {
         ExportOptions {
             copies: self.request.copies.wishes(region),
             if_exists: match self.if_exists {
@@ -278,7 +311,8 @@ impl Args {
             keep_claim: !self.no_claim,
             skipped_checks: self.request.skip_checks.clone(),
             resubmit: self.resubmit,
-            landing: self.landing.landing(),
+            landing: self.landing.landing(&budget),
+            budget,
         }
     }
 }

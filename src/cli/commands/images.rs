@@ -1,7 +1,7 @@
 //! `images`: the account's custom images, with what each would refuse.
 
 use cvm_export::cloud::actions::cvm::Image;
-use cvm_export::error::{Error, ErrorKind};
+use cvm_export::error::Error;
 use cvm_export::export::{DiskScope, Exporter, check_image, disks};
 use cvm_export::model::{BucketName, CloudText, Finding, ImageId, Region, Verdict};
 use serde::Serialize;
@@ -57,14 +57,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     };
     let (region, images) = context
         .with_session(names, JournalUse::IfThere, async |session| {
-            let region = match &args.bucket {
-                Some(bucket) => super::resolve(context, &session, bucket).await?.region,
-                None => {
-                    let ambient = session.region.ambient.as_ref().map(|(region, _)| region);
-                    let region = session.region.flag.as_ref().or(ambient);
-                    region.cloned().ok_or_else(region_missing)?
-                }
-            };
+            let region = super::region(context, &session, args.bucket.as_ref()).await?;
             let exporter = Exporter::new(
                 session.cloud.clone(),
                 session.journal.clone(),
@@ -98,14 +91,6 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
         items,
     });
     Ok(Exit::Done)
-}
-
-fn region_missing() -> Error {
-    Error::new(
-        ErrorKind::Usage,
-        "--region: no region is known (example: `--region ap-guangzhou`)",
-    )
-    .with_hint("name one by `--region`, TENCENTCLOUD_REGION, a tccli profile, or `--bucket BUCKET`")
 }
 
 impl Listed {

@@ -5,6 +5,7 @@ pub(super) mod check;
 mod consent;
 mod create_bucket;
 pub(super) mod download;
+pub(super) mod estimate;
 pub(super) mod image;
 pub(super) mod images;
 pub(super) mod packaging;
@@ -18,12 +19,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cvm_export::cloud::actions::cvm::Image;
+use cvm_export::download::read_small;
 use cvm_export::error::{Error, ErrorKind};
+use cvm_export::estimate::{Amount, Budget, PriceTable};
 use cvm_export::export::{
     CopyWishes, Destination, DiskScope, ExportOutcome, ExportRequest, Exporter, Fact, Known,
     Landing, OutcomeState, PollPolicy, PrefixTemplate, RegionSetting, locate_image,
 };
-use cvm_export::model::{BucketName, CheckName, ImageFormat, ImageId, RoleName};
+use cvm_export::model::{
+    BucketName, CheckName, ImageFormat, ImageId, InvalidValue, ObjectKey, Region, RoleName,
+};
 
 use super::{Context, Names, exit, partial, printer, settings, tables, values};
 
@@ -258,12 +263,102 @@ pub(super) struct LandingArgs {
 }
 
 impl LandingArgs {
-    pub(super) fn landing(&self) -> Option<Landing> {
+    pub(super) fn landing(&self, budget: &Budget) -> Option<Landing> {
         self.download.clone().map(|folder| Landing {
             folder,
             options: self.transfer.options(),
+            budget: budget.clone(),
         })
     }
+}
+
+/// The flag that says what things cost.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct PriceArgs {
+    /// Prices that correct those of this version; in another currency they replace them
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
+}
+
+impl PriceArgs {
+    /// The prices that hold.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a file that cannot be read or can't be right.
+    pub(super) fn table(&self) -> Result<PriceTable, Error> {
+        let table = PriceTable::default();
+        let Some(path) = &self.prices else {
+            return Ok(table);
+        };
+        let refused = |problem: &str| {
+            let message = format!("--prices: `{}` {problem}", path.display());
+            Error::new(ErrorKind::Usage, message)
+        };
+        let text =
+            read_small(path).map_err(|error| refused("cannot be read").with_source(error))?;
+        let text =
+            String::from_utf8(text).map_err(|error| refused("is no text").with_source(error))?;
+        let file = PriceTable::parse(&text).map_err(|invalid| {
+            refused("can't be right").with_source(invalid).with_hint(
+                "docs/prices.md of the sources says what stands in such a file, with an example",
+            )
+        })?;
+        Ok(table.corrected_by(file))
+    }
+}
+
+/// The flags that limit what a command may cost; `image` and `download` share them.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct CostArgs {
+    /// Go no further where it may cost more than this, in the currency of the prices (USD unless --prices
+    /// says otherwise): all requests, a month of storage and the download, as far as the command makes them
+    #[arg(long, value_name = "AMOUNT")]
+    pub(super) max_cost: Option<Amount>,
+
+    #[command(flatten)]
+    prices: PriceArgs,
+}
+
+impl CostArgs {
+    /// What the command may cost, and by which prices.
+    ///
+    /// # Errors
+    /// As [`PriceArgs::table`].
+    pub(super) fn budget(&self) -> Result<Budget, Error> {
+        Ok(Budget {
+            prices: self.prices.table()?,
+            limit: self.max_cost,
+        })
+    }
+}
+
+/// Reads `cos://BUCKET/KEY`; `None` for what has another form.
+pub(super) fn cos_url(text: &str) -> Option<Result<(BucketName, ObjectKey), InvalidValue>> {
+    let rest = text.strip_prefix("cos://")?;
+    let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+    Some(bucket.parse().and_then(|bucket| Ok((bucket, key.parse()?))))
+}
+
+/// The region of `bucket`; without one, that of the flag, the environment or the profile.
+pub(super) async fn region(
+    context: &Context<'_>,
+    session: &settings::Session,
+    bucket: Option<&BucketName>,
+) -> Result<Region, Error> {
+    if let Some(bucket) = bucket {
+        return Ok(resolve(context, session, bucket).await?.region);
+    }
+    let ambient = session.region.ambient.as_ref().map(|(region, _)| region);
+    let region = session.region.flag.as_ref().or(ambient);
+    region.cloned().ok_or_else(|| {
+        Error::new(
+            ErrorKind::Usage,
+            "--region: no region is known (example: `--region ap-guangzhou`)",
+        )
+        .with_hint(
+            "name one by `--region`, TENCENTCLOUD_REGION, a tccli profile, or `--bucket BUCKET`",
+        )
+    })
 }
 
 /// A run that came to an outcome, and what went wrong after the export was complete.

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use cvm_export::error::{Error, ErrorKind};
+use cvm_export::estimate::Budget;
 use cvm_export::export::{ExportOptions, Exporter, WaitTarget};
 use cvm_export::model::{BucketName, ExportId, ImageFormat, ImageId, ObjectKey, Prefix};
 
@@ -109,7 +110,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             let options = ExportOptions {
                 timeout: args.watch.timeout,
                 poll: args.watch.poll(),
-                landing: args.landing.landing(),
+                landing: args.landing.landing(&Budget::default()),
                 ..ExportOptions::default()
             };
             let outcome = exporter.wait(&target, &options).await?;

@@ -176,13 +176,17 @@ const CHECKS: &[Check] = &[
         judge: |facts, _| of_landing(facts, right),
     },
     Check {
+        name: CheckName::Cost,
+        judge: |facts, _| cost(facts),
+    },
+    Check {
         name: CheckName::ServerDryRun,
         judge: |facts, _| server_dry_run(facts),
     },
 ];
 
 /// Judges `facts`; every check speaks, except those of what was not asked for: the cloud's own dry run,
-/// a download, and a copy of the image.
+/// a download, a copy of the image, and a limit on the price.
 #[must_use]
 pub(crate) fn judge(facts: &Facts, if_exists: IfExists) -> Vec<Finding> {
     let asked = |check: &&Check| match check.name {
@@ -191,6 +195,10 @@ pub(crate) fn judge(facts: &Facts, if_exists: IfExists) -> Vec<Finding> {
             facts.landing.is_some()
         }
         CheckName::ImageCopy => facts.copy.is_some(),
+        CheckName::Cost => {
+            let cost = facts.cost.as_ref();
+            cost.is_some_and(|cost| cost.budget.limit.is_some())
+        }
         _ => true,
     };
     let rows = CHECKS.iter().filter(asked);
@@ -471,6 +479,29 @@ fn quota(facts: &Facts) -> Judgement {
             ),
             "the submit waits when the limit is reached; `--no-queue` does not wait",
         ),
+    }
+}
+
+fn cost(facts: &Facts) -> Judgement {
+    let Some(cost) = &facts.cost else {
+        return pass("no limit is set");
+    };
+    let total = cost.total();
+    // That the image may not be seen is no verdict on its price.
+    if cost.estimate.is_err() {
+        return unknown(
+            total.reason.unwrap_or_default(),
+            "see the checks of the image, or leave `--max-cost` out",
+        );
+    }
+    match cost.budget.require(&total) {
+        // A limit holds what is known alone, so there is an upper end.
+        Ok(()) => pass(format!(
+            "it costs at most {} {}",
+            total.high.unwrap_or_default(),
+            cost.budget.prices.currency()
+        )),
+        Err(over) => fail(over.evidence, over.remedy),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::cloud::api::{ApiError, ApiErrorKind};
 use crate::cloud::cos::{BucketEntry, BucketHead, CosError, CosErrorKind, ObjectMeta, UploadList};
 use crate::error::{Error, one_line};
 use crate::export::claim::CLAIM_LIMIT_BYTES;
+use crate::export::cost::CostFacts;
 use crate::export::image_copy::{CopyFacts, CopyPlan};
 use crate::export::landing::Landing;
 use crate::export::record::Record;
@@ -112,6 +113,8 @@ pub struct Facts {
     pub landing: Option<LandingFacts>,
     /// The copies that are made first; `None` where the image is exported as it is.
     pub copy: Option<CopyFacts>,
+    /// What it costs; `None` where nobody asked.
+    pub cost: Option<CostFacts>,
 }
 
 impl Facts {
@@ -134,6 +137,7 @@ impl Facts {
             running_exports: 0,
             landing: None,
             copy: None,
+            cost: None,
         }
     }
 
@@ -301,6 +305,7 @@ pub(crate) async fn gather(
         running_exports: options.running_exports,
         landing,
         copy,
+        cost: None,
     })
 }
 

@@ -26,13 +26,14 @@ pub struct PreflightReport {
 }
 
 /// Checks that stop the export when their answer cannot be seen: going on blindly would end in the
-/// refusal that they are there to prevent.
+/// refusal, or the bill, that they are there to prevent.
 const MUST_BE_KNOWN: &[CheckName] = &[
     CheckName::Platform,
     CheckName::DiskSize,
     CheckName::DiskCount,
     CheckName::ImageCopy,
     CheckName::BucketRegion,
+    CheckName::Cost,
 ];
 
 /// What an export may do about files that already have its names.
@@ -156,11 +157,11 @@ mod tests {
     use crate::export::record::RecordState;
     use crate::export::samples;
     use crate::model::CheckName::{
-        self, BucketRegion, DiskCount, DiskSize, ImageCopy, Platform, Quota, Role,
+        self, BucketRegion, Cost, DiskCount, DiskSize, ImageCopy, Platform, Quota, Role,
     };
     use Verdict::{Fail, Pass, Unknown, Warn};
 
-    const BLOCKING: [CheckName; 5] = [Platform, DiskSize, DiskCount, ImageCopy, BucketRegion];
+    const BLOCKING: [CheckName; 6] = [Platform, DiskSize, DiskCount, ImageCopy, BucketRegion, Cost];
 
     /// A report in which every check passes, but those of `verdicts`.
     fn report(verdicts: &[(CheckName, Verdict)]) -> PreflightReport {

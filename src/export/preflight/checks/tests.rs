@@ -2,6 +2,7 @@
 
 mod account;
 mod bucket;
+mod cost;
 mod image;
 mod landing;
 
@@ -13,6 +14,8 @@ use crate::cloud::actions::cam::RoleInfo;
 use crate::cloud::actions::cbs::Snapshot;
 use crate::cloud::cos::{BucketEntry, BucketHead, Upload, UploadList};
 use crate::download::FolderLook;
+use crate::estimate::Budget;
+use crate::export::cost::{CostFacts, CostPlan};
 use crate::export::image_copy::{CopyFacts, CopyPlan};
 use crate::export::preflight::{AttachedPolicy, LandingFacts};
 use crate::export::refusals::REFUSALS;
@@ -94,6 +97,16 @@ fn refused(code: &str) -> Fact<DryRun> {
 }
 
 /// A world in which every check passes.
+/// What two disks cost, and may cost.
+fn cost(limit: &str) -> CostFacts {
+    let budget = Budget {
+        limit: Some(limit.parse().expect("an amount")),
+        ..Budget::default()
+    };
+    let image = Fact::Known(Some(samples::image(&[DISK_GIB, DISK_GIB])));
+    CostFacts::of(&samples::request(), &image, &CostPlan::default(), &budget)
+}
+
 fn facts() -> Facts {
     let request = samples::request();
     let sizes = [DISK_GIB, DISK_GIB];
@@ -135,6 +148,7 @@ fn facts() -> Facts {
             network: Network::Public,
             right: Fact::Known(()),
         }),
+        cost: Some(cost("1000")),
         request,
     }
 }
@@ -237,6 +251,7 @@ fn only_what_was_not_asked_for_is_silent() {
     let facts = Facts {
         dry_run: Fact::NotAsked,
         landing: None,
+        cost: None,
         ..facts()
     };
     let names: Vec<CheckName> = judge(&facts, IfExists::Fail)
@@ -248,8 +263,12 @@ fn only_what_was_not_asked_for_is_silent() {
         .copied()
         .filter(|name| {
             let is_of_download = name.as_str().starts_with("download-");
-            let is_of_more = [CheckName::ServerDryRun, CheckName::ImageCopy].contains(name);
-            !is_of_more && !is_of_download && !name.is_of_account()
+            let of_more = [
+                CheckName::ServerDryRun,
+                CheckName::ImageCopy,
+                CheckName::Cost,
+            ];
+            !of_more.contains(name) && !is_of_download && !name.is_of_account()
         })
         .collect();
     assert_eq!(names, expected);
@@ -272,6 +291,13 @@ fn in_a_world_that_may_not_be_seen_nothing_passes_by_accident_and_nothing_fails(
     };
     landing_of(&mut facts).right = silent();
     landing_of(&mut facts).disk_bytes = None;
+    let budget = cost("1000").budget;
+    facts.cost = Some(CostFacts::of(
+        &facts.request,
+        &facts.image,
+        &CostPlan::default(),
+        &budget,
+    ));
     facts.objects.clear();
     // What needs no look-up still passes.
     let own = [

@@ -57,6 +57,36 @@ fn jitter_spreads_growing_pauses_by_a_tenth_and_never_beyond_the_ceiling() {
 }
 
 #[test]
+fn the_most_looks_are_those_of_the_shortest_pauses() {
+    let most = |policy: PollPolicy, seconds| policy.most_looks(Duration::from_secs(seconds));
+    let fixed = PollPolicy::fixed(Duration::from_secs(10));
+    // At 0.02, 10.02, 20.02, … and at the end.
+    for (seconds, expected) in [(0, 1), (1, 2), (10, 2), (11, 3), (100, 11)] {
+        assert_eq!(most(fixed, seconds), expected, "asked: {seconds} s");
+    }
+    let growing = PollPolicy::default();
+    for timeout in [0, 1, 60, 3600, 12_345, 30 * 24 * 3600] {
+        let limit = Duration::from_secs(timeout);
+        let (mut looks, mut elapsed) = (1, growing.pause(0, 0.0));
+        while elapsed < limit {
+            elapsed += growing.pause(looks, 0.0);
+            looks += 1;
+        }
+        assert_eq!(
+            most(growing, timeout),
+            u64::from(looks),
+            "asked: {timeout} s"
+        );
+    }
+    let often = PollPolicy::fixed(Duration::from_millis(1));
+    assert_eq!(
+        often.most_looks(Duration::MAX),
+        u64::MAX,
+        "counted, not made"
+    );
+}
+
+#[test]
 fn a_fixed_interval_is_kept_to_the_letter_after_the_first_look() {
     for interval in [
         Duration::from_millis(100),
