@@ -4,7 +4,9 @@
 //! listed in percent-encoded form and decoded here, since XML cannot carry every byte of a key.
 
 mod answers;
+mod deletion;
 mod error;
+mod link;
 mod range;
 
 use bytes::Bytes;
@@ -21,8 +23,13 @@ use crate::cloud::http::{
 };
 use crate::model::{BucketName, ObjectKey, Region};
 
-pub use answers::{BucketEntry, ObjectEntry, ObjectPage, Part, PartPage, Upload, UploadList};
+pub use answers::{
+    BucketEntry, DeleteMarker, ObjectEntry, ObjectPage, Part, PartPage, Upload, UploadList,
+    UploadMarker, VersionEntry, VersionMarker, VersionPage, Versioning,
+};
+pub use deletion::{Deletion, KeyDeletion};
 pub use error::{CosError, CosErrorKind};
+pub use link::{LinkEnd, ObjectLink};
 
 use error::Problem;
 
@@ -123,6 +130,8 @@ struct Call<'a> {
     /// All of them are signed.
     headers: Vec<(&'static str, String)>,
     body: Bytes,
+    /// The status of its success.
+    success: StatusCode,
 }
 
 impl CosClient {
@@ -199,8 +208,8 @@ impl CosClient {
         )
     }
 
-    /// Fetches an object of at most `limit_bytes`; `None` when nothing stands there (GET Object, product
-    /// page 436/7753).
+    /// Fetches an object of at most `limit_bytes`, or a version of it; `None` when nothing stands there (GET
+    /// Object, product page 436/7753).
     ///
     /// # Errors
     /// [`CosErrorKind::NotPermitted`] without `name/cos:GetObject`, and any other [`CosError`], such as
@@ -210,12 +219,15 @@ impl CosClient {
         bucket: &BucketName,
         region: &Region,
         key: &ObjectKey,
+        version_id: Option<&str>,
         limit_bytes: usize,
     ) -> Result<Option<(ObjectMeta, Bytes)>, CosError> {
-        let call = Call {
+        let mut call = Call {
             key: Some(key),
             ..Call::get("GET Object", self.host(bucket, region))
         };
+        let version_id = version_id.map(|id| ("versionId", id.to_owned()));
+        call.parameters.extend(version_id);
         let read = |response: &Response| {
             let meta = ObjectMeta::of(key, response)?;
             if response.body.len() > limit_bytes {
@@ -280,8 +292,51 @@ impl CosClient {
         self.call(&call, answers::objects).await
     }
 
-    /// The first 1,000 unfinished uploads whose keys start with `prefix` (List Multipart Uploads, product
-    /// page 436/7736).
+    /// One page of at most 1,000 versions and delete markers whose keys start with `prefix`, after `marker`
+    /// (GET Bucket Object versions, product page 436/31551).
+    ///
+    /// # Errors
+    /// [`CosErrorKind::NotPermitted`] without `name/cos:GetBucketObjectVersions`, and any other
+    /// [`CosError`].
+    pub async fn list_versions(
+        &self,
+        bucket: &BucketName,
+        region: &Region,
+        prefix: &str,
+        marker: Option<&VersionMarker>,
+    ) -> Result<VersionPage, CosError> {
+        let mut call = Call::get("GET Bucket Object versions", self.host(bucket, region));
+        call.parameters = vec![
+            ("encoding-type", "url".to_owned()),
+            ("prefix", prefix.to_owned()),
+            ("versions", String::new()),
+        ];
+        if let Some(marker) = marker {
+            call.parameters.push(("key-marker", marker.key.clone()));
+            let version_id = marker.version_id.clone();
+            call.parameters
+                .extend(version_id.map(|id| ("version-id-marker", id)));
+        }
+        self.call(&call, answers::versions).await
+    }
+
+    /// Whether a bucket keeps what is overwritten and deleted (GET Bucket versioning, product page
+    /// 436/19888).
+    ///
+    /// # Errors
+    /// [`CosErrorKind::NotPermitted`] without `name/cos:GetBucketVersioning`, and any other [`CosError`].
+    pub async fn get_versioning(
+        &self,
+        bucket: &BucketName,
+        region: &Region,
+    ) -> Result<Versioning, CosError> {
+        let mut call = Call::get("GET Bucket versioning", self.host(bucket, region));
+        call.parameters = vec![("versioning", String::new())];
+        self.call(&call, answers::versioning).await
+    }
+
+    /// One page of at most 1,000 unfinished uploads whose keys start with `prefix`, after `marker` (List
+    /// Multipart Uploads, product page 436/7736).
     ///
     /// # Errors
     /// [`CosErrorKind::NotPermitted`] without `name/cos:ListMultipartUploads`, and any other [`CosError`].
@@ -290,6 +345,7 @@ impl CosClient {
         bucket: &BucketName,
         region: &Region,
         prefix: &str,
+        marker: Option<&UploadMarker>,
     ) -> Result<UploadList, CosError> {
         let mut call = Call::get("List Multipart Uploads", self.host(bucket, region));
         call.parameters = vec![
@@ -297,6 +353,12 @@ impl CosClient {
             ("prefix", prefix.to_owned()),
             ("uploads", String::new()),
         ];
+        if let Some(marker) = marker {
+            call.parameters.push(("key-marker", marker.key.clone()));
+            let upload_id = marker.upload_id.clone();
+            call.parameters
+                .extend(upload_id.map(|id| ("upload-id-marker", id)));
+        }
         self.call(&call, answers::uploads).await
     }
 
@@ -350,7 +412,7 @@ impl CosClient {
                 };
                 let response =
                     response.map_err(|error| CosError::without_answer(call.operation, error))?;
-                let read = if response.status == StatusCode::OK {
+                let read = if response.status == call.success {
                     read(&response)
                 } else {
                     Err(Problem::of(&response, signing.time))
@@ -448,6 +510,7 @@ impl Call<'_> {
             parameters: Vec::new(),
             headers: Vec::new(),
             body: Bytes::new(),
+            success: StatusCode::OK,
         }
     }
 }

@@ -188,7 +188,7 @@ pub(crate) async fn read(
 ) -> Result<Option<Record>, Error> {
     let found = cloud
         .cos()
-        .get_small_object(bucket, region, key, CLAIM_LIMIT_BYTES)
+        .get_small_object(bucket, region, key, None, CLAIM_LIMIT_BYTES)
         .await?;
     let Some((_, body)) = found else {
         return Ok(None);

@@ -128,7 +128,7 @@ impl Observer {
         let cos = cloud.cos();
         let (bucket, region) = (&record.bucket, &record.region);
         let list = match cos
-            .list_uploads(bucket, region, &common_prefix(names))
+            .list_uploads(bucket, region, &common_prefix(names), None)
             .await
         {
             Ok(list) => list,

@@ -257,7 +257,7 @@ impl Submission<'_> {
             .map(|key| cos.head_object(&bucket, &region, key));
         let (heads, uploads) = tokio::join!(
             futures_util::future::join_all(heads),
-            cos.list_uploads(&bucket, &region, &prefix),
+            cos.list_uploads(&bucket, &region, &prefix, None),
         );
         let mut new = Vec::new();
         let names = record.files.iter_mut().flat_map(|file| &mut file.names);

@@ -14,6 +14,10 @@ pub(super) fn quirks(effects: &[Effect]) -> Quirks {
         has_expired_tokens: effects.contains(&Effect::ExpiredToken),
         overlooks_range: effects.contains(&Effect::WholeForRange),
         replaces_object: effects.contains(&Effect::ChangedObject),
+        refused_keys: effects.iter().find_map(|effect| match effect {
+            Effect::RefusedKeys { keys, code } => Some((*keys, code.clone())),
+            _ => None,
+        }),
     }
 }
 
@@ -73,6 +77,7 @@ pub(super) fn apply(effects: &[Effect], answer: &mut Answer) -> Pace {
             | Effect::ClockOffset { .. }
             | Effect::ExpiredToken
             | Effect::ChangedObject
+            | Effect::RefusedKeys { .. }
             | Effect::WholeForRange
             | Effect::Redirect { .. } => {}
         }

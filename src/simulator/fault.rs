@@ -88,6 +88,13 @@ pub enum Effect {
         /// `Code`.
         code: String,
     },
+    /// A multi-delete is processed, but for its first keys: they get a COS error of their own.
+    RefusedKeys {
+        /// How many keys.
+        keys: usize,
+        /// `Code`.
+        code: String,
+    },
     /// The right status over a body that is neither JSON nor XML.
     Garbage,
     /// The right status over no body.

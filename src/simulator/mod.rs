@@ -7,7 +7,8 @@
 //! and pass.
 //!
 //! What it leaves out: the exporter does not convert (whatever the format, objects hold the disks'
-//! raw bytes), and buckets have no policies, life cycles or other settings (501 `NotImplemented`).
+//! raw bytes), and buckets have no policies, life cycles or other settings but versions (501
+//! `NotImplemented`).
 //!
 //! It binds to loopback only, speaks plain HTTP, and accepts only the credentials that it makes up
 //! itself. Clients reach it by dialling [`Simulator::address`] with the `Host` of the real service,

@@ -36,10 +36,43 @@ pub struct Bucket {
     pub multi_az: bool,
     /// The current objects by key.
     pub objects: BTreeMap<String, Object>,
-    /// The objects that were current before, in a versioned bucket.
-    pub(super) past: Vec<(String, Object)>,
+    /// What was current before, in a versioned bucket, in the order in which it came.
+    pub(super) past: Vec<(String, Past)>,
     /// The unfinished uploads by id.
     pub(super) uploads: BTreeMap<String, Upload>,
+}
+
+/// Something of a key that is not its current object.
+#[derive(Clone, Debug)]
+pub(super) enum Past {
+    /// An object that was overwritten or deleted.
+    Version(Object),
+    /// The mark of a deletion. As the latest of its key it hides the versions before it.
+    Marker(Marker),
+}
+
+/// The mark of a deletion.
+#[derive(Clone, Debug)]
+pub(super) struct Marker {
+    pub(super) version_id: String,
+    pub(super) last_modified: DateTime<Utc>,
+}
+
+impl Past {
+    pub(super) fn version_id(&self) -> &str {
+        match self {
+            Self::Version(object) => object.listed_version_id(),
+            Self::Marker(marker) => &marker.version_id,
+        }
+    }
+}
+
+/// What deleting one version took away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Nothing,
+    Version,
+    Marker,
 }
 
 impl Bucket {
@@ -63,17 +96,70 @@ impl Bucket {
         self.keep(key, before);
     }
 
-    /// Takes the current object away; in a versioned bucket it stays as a version, and the id of the
-    /// delete marker is returned.
-    pub(super) fn remove(&mut self, key: &str) -> Option<String> {
+    /// Takes the current object away; in a versioned bucket it stays as a version, behind a delete
+    /// marker whose id is returned.
+    pub(super) fn remove(&mut self, key: &str, now: DateTime<Utc>) -> Option<String> {
         let before = self.objects.remove(key);
         self.keep(key, before);
-        self.versioned.then(new_version_id)
+        if !self.versioned {
+            return None;
+        }
+        let version_id = new_version_id();
+        let marker = Marker {
+            version_id: version_id.clone(),
+            last_modified: now,
+        };
+        self.past.push((key.to_owned(), Past::Marker(marker)));
+        Some(version_id)
+    }
+
+    /// Deletes one version for good. What came before it is the latest then: an object that was hidden
+    /// by a delete marker is seen again.
+    pub(super) fn remove_version(&mut self, key: &str, version_id: &str) -> Taken {
+        let is_it = |object: &Object| object.listed_version_id() == version_id;
+        let taken = if self.objects.get(key).is_some_and(is_it) {
+            self.objects.remove(key);
+            Taken::Version
+        } else {
+            let mut past = self.past.iter();
+            let place =
+                past.position(|(known, past)| known == key && past.version_id() == version_id);
+            match place.map(|place| self.past.remove(place).1) {
+                None => return Taken::Nothing,
+                Some(Past::Version(_)) => Taken::Version,
+                Some(Past::Marker(_)) => Taken::Marker,
+            }
+        };
+        let latest = self.past.iter().rposition(|(known, _)| known == key);
+        if let Some(place) = latest
+            && !self.objects.contains_key(key)
+            && let (_, Past::Version(object)) = &self.past[place]
+        {
+            self.objects.insert(key.to_owned(), object.clone());
+            self.past.remove(place);
+        }
+        taken
+    }
+
+    /// How many objects it holds, versions that are not current included; delete markers are none.
+    #[must_use]
+    pub fn stored_objects(&self) -> usize {
+        let past = self.past.iter();
+        let versions = past.filter(|(_, past)| matches!(past, Past::Version(_)));
+        self.objects.len() + versions.count()
+    }
+
+    /// The keys of its unfinished uploads, in order.
+    #[must_use]
+    pub fn upload_keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> = self.uploads.values().map(|it| it.key.clone()).collect();
+        keys.sort();
+        keys
     }
 
     fn keep(&mut self, key: &str, object: Option<Object>) {
         if let Some(object) = object.filter(|_| self.versioned) {
-            self.past.push((key.to_owned(), object));
+            self.past.push((key.to_owned(), Past::Version(object)));
         }
     }
 
@@ -84,10 +170,14 @@ impl Bucket {
             return current;
         };
         let past = self.past.iter().filter(|(known, _)| known == key);
+        let past = past.filter_map(|(_, past)| match past {
+            Past::Version(object) => Some(object),
+            Past::Marker(_) => None,
+        });
         current
             .into_iter()
-            .chain(past.map(|(_, object)| object))
-            .find(|object| object.version_id.as_deref() == Some(version_id))
+            .chain(past)
+            .find(|object| object.listed_version_id() == version_id)
     }
 }
 
@@ -119,6 +209,12 @@ pub struct Object {
 }
 
 impl Object {
+    /// Its version as COS names it: `null` for one from before versions were kept (product page
+    /// 436/31551).
+    pub(super) fn listed_version_id(&self) -> &str {
+        self.version_id.as_deref().unwrap_or("null")
+    }
+
     /// An object as a simple upload leaves it: its `ETag` is the MD5 of its bytes.
     pub(super) fn uploaded(content: Bytes, now: DateTime<Utc>, stored_at: Duration) -> Self {
         Self {
@@ -189,6 +285,26 @@ impl Upload {
     pub(super) fn new_id() -> String {
         // Tencent's ids are a time and a hash, both in hexadecimal.
         format!("{}{}", clock_digits(), random_hex(54))
+    }
+
+    /// An upload that got one part of `size_bytes`, and then no more.
+    pub(super) fn left(key: &str, size_bytes: u64, now: DateTime<Utc>) -> Self {
+        let part = Part {
+            number: 1,
+            size_bytes,
+            etag: random_hex(32),
+            last_modified: now,
+            content: Bytes::new(),
+        };
+        Self {
+            key: key.to_owned(),
+            id: Self::new_id(),
+            initiated: now,
+            storage_class: "STANDARD".to_owned(),
+            content_type: None,
+            headers: Vec::new(),
+            source: UploadSource::Client(BTreeMap::from([(1, part)])),
+        }
     }
 
     pub(super) fn is_export(&self) -> bool {
@@ -305,11 +421,18 @@ mod tests {
         bucket.store("k", object("one"));
         let first = bucket.objects["k"].version_id.clone();
         bucket.store("k", object("two"));
-        assert!(bucket.remove("k").is_some());
+        let marker = bucket.remove("k", time).expect("a marker");
         assert!(bucket.find("k", None).is_none());
         let kept = bucket
             .find("k", first.as_deref())
             .expect("the first version");
         assert_eq!(kept.content.size_bytes(), 3);
+        // Without its marker the object is seen again, and without that the one before it.
+        assert_eq!(bucket.remove_version("k", &marker), Taken::Marker);
+        let second = bucket.objects["k"].listed_version_id().to_owned();
+        assert_ne!(Some(&second), first.as_ref());
+        assert_eq!(bucket.remove_version("k", &second), Taken::Version);
+        assert_eq!(bucket.objects["k"].version_id, first);
+        assert_eq!(bucket.remove_version("k", "other"), Taken::Nothing);
     }
 }

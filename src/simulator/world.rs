@@ -19,7 +19,7 @@ use super::copies::ImageCopy;
 use super::disk::Disk;
 use super::export::DiskExport;
 use super::keys::Keys;
-use super::storage::{Bucket, Object};
+use super::storage::{Bucket, Object, Upload};
 
 /// Bytes in the unit in which the cloud counts disks.
 pub(super) const GIB: u64 = 1 << 30;
@@ -516,6 +516,15 @@ impl World {
         let object = Object::uploaded(content.into(), now, self.elapsed());
         if let Some(bucket) = self.buckets.get_mut(bucket) {
             bucket.store(key, object);
+        }
+    }
+
+    /// Leaves an upload of one part in a bucket, as an exporter does that stops in the middle; does
+    /// nothing where the bucket does not exist.
+    pub fn leave_upload(&mut self, bucket: &str, key: &str, size_bytes: u64) {
+        let upload = Upload::left(key, size_bytes, self.server_time());
+        if let Some(bucket) = self.buckets.get_mut(bucket) {
+            bucket.uploads.insert(upload.id.clone(), upload);
         }
     }
 

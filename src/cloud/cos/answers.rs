@@ -1,5 +1,6 @@
 //! The XML of successful answers, and what is kept of it.
 
+use chrono::{DateTime, Utc};
 use serde::de::{DeserializeOwned, Error as _, Unexpected};
 use serde::{Deserialize, Deserializer};
 
@@ -21,6 +22,8 @@ pub struct BucketEntry {
 pub struct ObjectPage {
     /// The objects whose keys can be ours, in the order of their keys.
     pub objects: Vec<ObjectEntry>,
+    /// How many others there were.
+    pub others: usize,
     /// Where the next page begins, where there is one.
     pub next_marker: Option<String>,
 }
@@ -32,6 +35,63 @@ pub struct ObjectEntry {
     pub key: ObjectKey,
     /// Its size.
     pub size_bytes: u64,
+    /// Its ETag without quotes; for an object uploaded in parts it is not an MD5.
+    pub etag: String,
+    /// When it was written.
+    pub last_modified: Option<DateTime<Utc>>,
+    /// Its storage class, `STANDARD` where COS names none.
+    pub storage_class: CloudText,
+}
+
+/// Whether a bucket keeps what is overwritten and deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versioning {
+    /// It never did.
+    Off,
+    /// It does.
+    Enabled,
+    /// It did, and holds the versions from then.
+    Suspended,
+}
+
+/// A page of versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionPage {
+    /// The versions whose keys can be ours.
+    pub versions: Vec<VersionEntry>,
+    /// The delete markers of such keys.
+    pub markers: Vec<DeleteMarker>,
+    /// How many other versions there were.
+    pub others: usize,
+    /// Where the next page begins, where there is one.
+    pub next: Option<VersionMarker>,
+}
+
+/// Where a page of versions begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionMarker {
+    pub(super) key: String,
+    pub(super) version_id: Option<String>,
+}
+
+/// The mark of a deletion, which has no bytes and hides the versions before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteMarker {
+    /// The key that was deleted.
+    pub key: ObjectKey,
+    /// Its id.
+    pub version_id: String,
+}
+
+/// One version of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionEntry {
+    /// Its id, `null` for one from before versions were kept; `None` where none ever were.
+    pub version_id: Option<String>,
+    /// Whether it is the latest of its key.
+    pub is_latest: bool,
+    /// The object.
+    pub object: ObjectEntry,
 }
 
 /// Unfinished uploads.
@@ -41,6 +101,15 @@ pub struct UploadList {
     pub uploads: Vec<Upload>,
     /// Whether there are more than were listed.
     pub is_truncated: bool,
+    /// Where the next page begins, where there are more and the answer tells it.
+    pub next: Option<UploadMarker>,
+}
+
+/// Where a page of uploads begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadMarker {
+    pub(super) key: String,
+    pub(super) upload_id: Option<String>,
 }
 
 /// One unfinished upload.
@@ -50,6 +119,8 @@ pub struct Upload {
     pub key: ObjectKey,
     /// COS's name for the upload.
     pub upload_id: String,
+    /// When it was begun.
+    pub initiated: Option<DateTime<Utc>>,
 }
 
 /// Parts of one upload.
@@ -68,6 +139,8 @@ pub struct Part {
     pub number: u32,
     /// Its size.
     pub size_bytes: u64,
+    /// When it was written.
+    pub last_modified: Option<DateTime<Utc>>,
 }
 
 pub(super) fn buckets(response: &Response) -> Result<Vec<BucketEntry>, Problem> {
@@ -114,29 +187,125 @@ pub(super) fn objects(response: &Response) -> Result<ObjectPage, Problem> {
         #[serde(default)]
         contents: Vec<Contents>,
     }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Contents {
-        key: String,
-        size: u64,
-    }
     let result: ListBucketResult = read(response)?;
     let encoding = Encoding::of(result.encoding_type.as_deref());
     let next_marker = result
         .next_marker
         .or_else(|| result.contents.last().map(|last| last.key.clone()));
-    let objects = result.contents.iter().filter_map(|entry| {
-        Some(ObjectEntry {
-            key: encoding.decode(&entry.key)?.parse().ok()?,
-            size_bytes: entry.size,
-        })
-    });
+    let objects = result.contents.iter();
+    let objects = objects.filter_map(|entry| entry.read(encoding));
+    let objects: Vec<ObjectEntry> = objects.collect();
     Ok(ObjectPage {
-        objects: objects.collect(),
+        others: result.contents.len() - objects.len(),
+        objects,
         next_marker: next_marker
             .filter(|_| result.is_truncated)
             .and_then(|marker| encoding.decode(&marker)),
     })
+}
+
+/// One object or version in a listing.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Contents {
+    key: String,
+    size: u64,
+    #[serde(default, rename = "ETag")]
+    etag: String,
+    #[serde(default)]
+    last_modified: String,
+    #[serde(default)]
+    storage_class: CloudText,
+    #[serde(default)]
+    version_id: Option<CloudText>,
+    #[serde(default, deserialize_with = "truth")]
+    is_latest: bool,
+}
+
+impl Contents {
+    /// `None` where the key can be none of ours.
+    fn read(&self, encoding: Encoding) -> Option<ObjectEntry> {
+        let class = self.storage_class.as_str();
+        Some(ObjectEntry {
+            key: encoding.decode(&self.key)?.parse().ok()?,
+            size_bytes: self.size,
+            etag: self.etag.trim_matches('"').to_owned(),
+            last_modified: time(&self.last_modified),
+            storage_class: if class.is_empty() { "STANDARD" } else { class }.into(),
+        })
+    }
+}
+
+pub(super) fn versions(response: &Response) -> Result<VersionPage, Problem> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct ListVersionsResult {
+        #[serde(deserialize_with = "truth")]
+        is_truncated: bool,
+        #[serde(default, alias = "Encoding-Type", alias = "Encoding-type")]
+        encoding_type: Option<String>,
+        #[serde(default)]
+        next_key_marker: Option<String>,
+        #[serde(default)]
+        next_version_id_marker: Option<String>,
+        #[serde(default)]
+        version: Vec<Contents>,
+        #[serde(default)]
+        delete_marker: Vec<Marker>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Marker {
+        key: String,
+        version_id: CloudText,
+    }
+    let result: ListVersionsResult = read(response)?;
+    let encoding = Encoding::of(result.encoding_type.as_deref());
+    let versions = result.version.iter().filter_map(|entry| {
+        let version_id = entry.version_id.as_ref().map(ToString::to_string);
+        Some(VersionEntry {
+            version_id: version_id.filter(|id| !id.is_empty()),
+            is_latest: entry.is_latest,
+            object: entry.read(encoding)?,
+        })
+    });
+    let versions: Vec<VersionEntry> = versions.collect();
+    let markers = result.delete_marker.iter().filter_map(|marker| {
+        Some(DeleteMarker {
+            key: encoding.decode(&marker.key)?.parse().ok()?,
+            version_id: marker.version_id.to_string(),
+        })
+    });
+    let next_key = result.next_key_marker.as_deref();
+    let next_key = next_key.and_then(|key| encoding.decode(key));
+    let next = next_key.filter(|key| result.is_truncated && !key.is_empty());
+    if result.is_truncated && next.is_none() {
+        return Err(Problem::Lacking("NextKeyMarker"));
+    }
+    Ok(VersionPage {
+        others: result.version.len() - versions.len(),
+        versions,
+        markers: markers.collect(),
+        next: next.map(|key| VersionMarker {
+            key,
+            version_id: result.next_version_id_marker.filter(|id| !id.is_empty()),
+        }),
+    })
+}
+
+pub(super) fn versioning(response: &Response) -> Result<Versioning, Problem> {
+    #[derive(Deserialize)]
+    struct VersioningConfiguration {
+        #[serde(default, rename = "Status")]
+        status: Option<String>,
+    }
+    let result: VersioningConfiguration = read(response)?;
+    match result.status.as_deref().map(str::trim) {
+        None | Some("") => Ok(Versioning::Off),
+        Some("Enabled") => Ok(Versioning::Enabled),
+        // Any other word means that there may be versions.
+        Some(_) => Ok(Versioning::Suspended),
+    }
 }
 
 pub(super) fn uploads(response: &Response) -> Result<UploadList, Problem> {
@@ -148,6 +317,10 @@ pub(super) fn uploads(response: &Response) -> Result<UploadList, Problem> {
         #[serde(default, alias = "Encoding-Type", alias = "Encoding-type")]
         encoding_type: Option<String>,
         #[serde(default)]
+        next_key_marker: Option<String>,
+        #[serde(default)]
+        next_upload_id_marker: Option<String>,
+        #[serde(default)]
         upload: Vec<Entry>,
     }
     #[derive(Deserialize)]
@@ -155,6 +328,8 @@ pub(super) fn uploads(response: &Response) -> Result<UploadList, Problem> {
     struct Entry {
         key: String,
         upload_id: CloudText,
+        #[serde(default)]
+        initiated: String,
     }
     let result: ListMultipartUploadsResult = read(response)?;
     let encoding = Encoding::of(result.encoding_type.as_deref());
@@ -163,11 +338,19 @@ pub(super) fn uploads(response: &Response) -> Result<UploadList, Problem> {
         Some(Upload {
             key,
             upload_id: entry.upload_id.to_string(),
+            initiated: time(&entry.initiated),
         })
     });
+    let next_key = result.next_key_marker.as_deref();
+    let next_key = next_key.and_then(|key| encoding.decode(key));
+    let next_key = next_key.filter(|key| result.is_truncated && !key.is_empty());
     Ok(UploadList {
         uploads: uploads.collect(),
         is_truncated: result.is_truncated,
+        next: next_key.map(|key| UploadMarker {
+            key,
+            upload_id: result.next_upload_id_marker.filter(|id| !id.is_empty()),
+        }),
     })
 }
 
@@ -185,11 +368,14 @@ pub(super) fn parts(response: &Response) -> Result<PartPage, Problem> {
     struct Entry {
         part_number: u32,
         size: u64,
+        #[serde(default)]
+        last_modified: String,
     }
     let result: ListPartsResult = read(response)?;
     let parts = result.part.iter().map(|entry| Part {
         number: entry.part_number,
         size_bytes: entry.size,
+        last_modified: time(&entry.last_modified),
     });
     Ok(PartPage {
         parts: parts.collect(),
@@ -197,7 +383,13 @@ pub(super) fn parts(response: &Response) -> Result<PartPage, Problem> {
     })
 }
 
-fn read<T: DeserializeOwned>(response: &Response) -> Result<T, Problem> {
+/// A time such as `2019-05-24T10:56:40Z`; any other text is no time, not a failure.
+fn time(text: &str) -> Option<DateTime<Utc>> {
+    let time = DateTime::parse_from_rfc3339(text.trim()).ok()?;
+    Some(time.to_utc())
+}
+
+pub(super) fn read<T: DeserializeOwned>(response: &Response) -> Result<T, Problem> {
     quick_xml::de::from_str(&String::from_utf8_lossy(&response.body)).map_err(Problem::Unreadable)
 }
 

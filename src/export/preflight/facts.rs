@@ -277,7 +277,7 @@ pub(crate) async fn gather(
         buckets,
         image_and_after,
         async { existing(cos.head_bucket(bucket, region).await) },
-        async { cos_fact(cos.list_uploads(bucket, region, &upload_prefix).await) },
+        async { cos_fact(cos.list_uploads(bucket, region, &upload_prefix, None).await) },
         fetch_role(cloud, request),
         fetch_policies(cloud, request),
         claim,
@@ -458,7 +458,13 @@ async fn read_claim(
 ) -> Result<Fact<Option<Record>>, Error> {
     let answer = cloud
         .cos()
-        .get_small_object(&request.bucket, &request.region, key, CLAIM_LIMIT_BYTES)
+        .get_small_object(
+            &request.bucket,
+            &request.region,
+            key,
+            None,
+            CLAIM_LIMIT_BYTES,
+        )
         .await;
     let found = match existing(answer.map(|found| found.map(|(_, body)| body)))? {
         Fact::Known(found) => found.flatten(),

@@ -5,6 +5,7 @@ mod listing;
 mod objects;
 mod range;
 mod uploads;
+mod versions;
 mod xml;
 
 use chrono::{DateTime, Utc};
@@ -35,8 +36,6 @@ const NOT_SIMULATED: &[&str] = &[
     "restore",
     "select",
     "tagging",
-    "versioning",
-    "versions",
     "website",
 ];
 
@@ -61,7 +60,10 @@ const KNOWN_PARAMETERS: &[&str] = &[
     "upload-id-marker",
     "uploadId",
     "uploads",
+    "version-id-marker",
     "versionId",
+    "versioning",
+    "versions",
     "x-cos-security-token",
     "x-cos-traffic-limit",
 ];
@@ -159,6 +161,8 @@ enum Operation {
     HeadBucket,
     PutBucket,
     ListObjects,
+    GetBucketVersioning,
+    GetBucketObjectVersions,
     ListMultipartUploads,
     DeleteMultipleObjects,
     HeadObject,
@@ -194,10 +198,15 @@ impl Operation {
                 "HEAD" => Self::HeadBucket,
                 "PUT" => Self::PutBucket,
                 "GET" if has("uploads") => Self::ListMultipartUploads,
+                "GET" if has("versioning") => Self::GetBucketVersioning,
+                "GET" if has("versions") => Self::GetBucketObjectVersions,
                 "GET" => Self::ListObjects,
                 "POST" if has("delete") => Self::DeleteMultipleObjects,
                 _ => Self::NotSimulated,
             };
+        }
+        if has("versioning") || has("versions") {
+            return Self::NotSimulated;
         }
         match method {
             "HEAD" => Self::HeadObject,
@@ -220,11 +229,13 @@ pub(super) fn operation(request: &Received, target: &Target) -> String {
 }
 
 /// What faults change about the server during one call.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Quirks {
     pub(super) has_expired_tokens: bool,
     pub(super) overlooks_range: bool,
     pub(super) replaces_object: bool,
+    /// How many keys of a multi-delete are refused, and with which code.
+    pub(super) refused_keys: Option<(usize, String)>,
 }
 
 /// One request with everything decoded that operations look at.
@@ -369,6 +380,8 @@ fn run(
         Operation::HeadBucket => buckets::head_bucket(world, &call),
         Operation::PutBucket => buckets::put_bucket(world, &call, target.region.as_deref()),
         Operation::ListObjects => buckets::list_objects(world, &call),
+        Operation::GetBucketVersioning => versions::get_versioning(world, &call),
+        Operation::GetBucketObjectVersions => versions::list(world, &call),
         Operation::DeleteMultipleObjects => objects::delete_multiple(world, &call),
         Operation::HeadObject => objects::head(world, &call),
         Operation::GetObject => objects::get(world, &call),
@@ -470,6 +483,10 @@ mod tests {
             ("GET", "/", "", "ListObjects"),
             ("GET", "/", "uploads&prefix=p", "ListMultipartUploads"),
             ("HEAD", "/", "", "HeadBucket"),
+            ("GET", "/", "versioning", "GetBucketVersioning"),
+            ("PUT", "/", "versioning", "NotSimulated"),
+            ("GET", "/", "versions&prefix=p", "GetBucketObjectVersions"),
+            ("GET", "/k", "versions", "NotSimulated"),
             ("POST", "/", "delete", "DeleteMultipleObjects"),
             ("PUT", "/", "", "PutBucket"),
             ("DELETE", "/", "", "NotSimulated"),

@@ -5,7 +5,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 
 use super::super::digest;
 use super::super::disk::Disk;
-use super::super::storage::Object;
+use super::super::storage::{Bucket, Object, Taken};
 use super::super::wire::{Answer, Content, http_date, random_hex};
 use super::super::world::World;
 use super::range::{self, Range};
@@ -271,18 +271,16 @@ pub(super) fn put(world: &mut World, call: &Call<'_>) -> Result<Answer, CosError
 pub(super) fn delete(world: &mut World, call: &Call<'_>) -> Result<Answer, CosError> {
     let version_id = call.parameter("versionId").map(str::to_owned);
     let bucket = bucket_of(world, call)?;
-    if let Some(version_id) = version_id {
-        let is_it = |object: &Object| object.version_id.as_deref() == Some(&version_id);
-        if bucket.objects.get(call.key).is_some_and(is_it) {
-            bucket.objects.remove(call.key);
-        }
-        bucket
-            .past
-            .retain(|(key, object)| key != call.key || !is_it(object));
-        return Ok(Answer::empty(204).with_header("x-cos-version-id", version_id));
-    }
     let answer = Answer::empty(204);
-    Ok(match bucket.remove(call.key) {
+    if let Some(version_id) = version_id {
+        let taken = bucket.remove_version(call.key, &version_id);
+        let answer = answer.with_header("x-cos-version-id", version_id);
+        return Ok(match taken {
+            Taken::Marker => answer.with_header("x-cos-delete-marker", "true"),
+            Taken::Version | Taken::Nothing => answer,
+        });
+    }
+    Ok(match bucket.remove(call.key, call.now) {
         Some(marker) => answer
             .with_header("x-cos-delete-marker", "true")
             .with_header("x-cos-version-id", marker),
@@ -303,33 +301,56 @@ pub(super) fn delete_multiple(world: &mut World, call: &Call<'_>) -> Result<Answ
     let delete = body
         .filter(|delete| (1..=1000).contains(&delete.objects.len()))
         .ok_or_else(|| CosError::new(400, "MalformedXML", "The XML you provided was not valid."))?;
+    let refused = call.quirks.refused_keys.clone();
     let bucket = bucket_of(world, call)?;
     let mut xml = Xml::new("DeleteResult");
-    for object in &delete.objects {
-        let key = object.key.as_str();
-        match &object.version_id {
-            Some(version_id) => {
-                let is_it = |known: &Object| known.version_id.as_ref() == Some(version_id);
-                if bucket.objects.get(key).is_some_and(is_it) {
-                    bucket.objects.remove(key);
-                }
-                bucket
-                    .past
-                    .retain(|(past, known)| past != key || !is_it(known));
+    for (place, object) in delete.objects.iter().enumerate() {
+        if let Some((_, code)) = refused.as_ref().filter(|(keys, _)| place < *keys) {
+            xml.open("Error");
+            xml.field("Key", &object.key);
+            if let Some(version_id) = &object.version_id {
+                xml.field("VersionId", version_id);
             }
-            None => {
-                bucket.remove(key);
-            }
-        }
-        if !delete.is_quiet {
-            xml.open("Deleted");
-            xml.field("Key", key);
+            xml.field("Code", code);
+            xml.field("Message", "The object was not deleted.");
             xml.close();
+            continue;
         }
+        let version_id = object.version_id.as_deref();
+        let marker = delete_one(bucket, &object.key, version_id, call.now);
+        if delete.is_quiet {
+            continue;
+        }
+        xml.open("Deleted");
+        xml.field("Key", &object.key);
+        if let Some(marker) = marker {
+            xml.field("DeleteMarker", "true");
+            xml.field("DeleteMarkerVersionId", marker);
+        }
+        if let Some(version_id) = version_id {
+            xml.field("VersionId", version_id);
+        }
+        xml.close();
     }
     Ok(Answer::new(
         200,
         "application/xml",
         Bytes::from(xml.finish()),
     ))
+}
+
+/// Deletes an object or one version; the id of the delete marker that this made or took away.
+fn delete_one(
+    bucket: &mut Bucket,
+    key: &str,
+    version_id: Option<&str>,
+    now: DateTime<Utc>,
+) -> Option<String> {
+    match version_id {
+        None => bucket.remove(key, now),
+        Some(version_id) => match bucket.remove_version(key, version_id) {
+            Taken::Marker => Some(version_id.to_owned()),
+            Taken::Version | Taken::Nothing => None,
+        },
+    }
 }

@@ -102,6 +102,10 @@ pub(super) fn general() -> Vec<Effect> {
         },
         Effect::ExpiredToken,
         Effect::ChangedObject,
+        Effect::RefusedKeys {
+            keys: 1,
+            code: "AccessDenied".to_owned(),
+        },
         Effect::FlippedByte { at: 0 },
         Effect::WrongContentRange,
         Effect::WholeForRange,
@@ -185,6 +189,8 @@ pub(super) fn harm(effect: &Effect, operation: &Operation) -> Harm {
         Effect::WrongDate { .. }
         | Effect::ExtraField { .. }
         | Effect::ChangedObject
+        // No export deletes.
+        | Effect::RefusedKeys { .. }
         | Effect::WrongContentRange
         | Effect::WholeForRange => Harm::Nothing,
     }

@@ -201,7 +201,10 @@ pub(super) async fn objects(cloud: &Cloud) -> Result<ObjectPage, CosError> {
 }
 
 pub(super) async fn uploads(cloud: &Cloud) -> Result<UploadList, CosError> {
-    cloud.cos().list_uploads(&bucket(), &region(), "").await
+    cloud
+        .cos()
+        .list_uploads(&bucket(), &region(), "", None)
+        .await
 }
 
 const UPLOAD_ID: &str =
@@ -224,7 +227,7 @@ pub(super) async fn get(
 ) -> Result<Option<(ObjectMeta, Bytes)>, CosError> {
     let (bucket, region, key) = (bucket(), region(), key("exampleobject"));
     let cos = cloud.cos();
-    cos.get_small_object(&bucket, &region, &key, limit_bytes)
+    cos.get_small_object(&bucket, &region, &key, None, limit_bytes)
         .await
 }
 

@@ -64,10 +64,12 @@ fn uploads(keys: &[&str]) -> Fact<UploadList> {
     let uploads = keys.iter().map(|name| Upload {
         key: key(name),
         upload_id: format!("u-{name}"),
+        initiated: None,
     });
     Fact::Known(UploadList {
         uploads: uploads.collect(),
         is_truncated: false,
+        next: None,
     })
 }
 
