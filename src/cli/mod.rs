@@ -3,6 +3,7 @@
 //! Part of the binary only; it uses the library's public interface like any other program.
 
 mod commands;
+mod consent;
 mod exit;
 mod partial;
 mod printer;
@@ -55,6 +56,8 @@ enum Command {
     Download(commands::download::Args),
     /// Local files against a record, against the bucket, or for what they hold
     Verify(commands::verify::Args),
+    /// Exported files in a bucket: what is there; `url` makes links, `rm` deletes
+    Files(commands::files::Args),
     /// The exports that this machine's journal knows, and what COS shows of them now
     Status(commands::status::Args),
     /// The account's custom images, with what each would refuse
@@ -169,6 +172,7 @@ async fn run(cli: Cli, environment: &Environment, printer: &Printer) -> Exit {
         Command::Wait(args) => commands::wait::run(args, &context).await,
         Command::Download(args) => commands::download::run(args, &context).await,
         Command::Verify(args) => commands::verify::run(args, &context).await,
+        Command::Files(args) => commands::files::run(args, &context).await,
         Command::Status(args) => commands::status::run(args, &context).await,
         Command::Images(args) => commands::images::run(args, &context).await,
         #[cfg(feature = "simulator")]

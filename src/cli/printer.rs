@@ -348,6 +348,11 @@ pub(crate) fn plural(count: usize, noun: &str) -> String {
     }
 }
 
+/// A number of bytes as people read it.
+pub(crate) fn size(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
 /// Whether stderr may carry escape sequences, by what was asked for and by habit.
 pub(crate) fn use_color(choice: clap::ColorChoice, no_color: bool, dumb_terminal: bool) -> bool {
     match choice {

@@ -2,13 +2,15 @@
 
 use comfy_table::{Table, presets};
 use cvm_export::estimate::{
-    Amount, Bounds, Cost, Item as CostItem, Line, PriceTable, PricedUnit, Unit, UnitPrice, size,
+    Amount, Bounds, Cost, Item as CostItem, Line, PriceTable, PricedUnit, Unit, UnitPrice,
+    size as at_most,
 };
-use cvm_export::export::{ExportOutcome, OutcomeState};
-use cvm_export::model::{Finding, ImageId, Verdict};
+use cvm_export::export::{ExportOutcome, ListedExport, OutcomeState, Proof};
+use cvm_export::model::{Finding, ImageId, ObjectKey, Verdict};
 
 use crate::cli::commands::estimate::{Item, Subject};
 use crate::cli::commands::images::Listed;
+use crate::cli::printer::size;
 
 /// What the checks found about one image, or about a bucket alone.
 pub(crate) fn findings(image_id: Option<&ImageId>, findings: &[Finding]) -> String {
@@ -178,8 +180,8 @@ fn part(item: CostItem, days: Option<u32>) -> String {
 fn quantity(line: &Line) -> String {
     let Bounds { low, high } = line.quantity;
     match line.unit {
-        Unit::Bytes if low == high => size(low),
-        Unit::Bytes => format!("{} to {}", size(low), size(high)),
+        Unit::Bytes if low == high => at_most(low),
+        Unit::Bytes => format!("{} to {}", at_most(low), at_most(high)),
         Unit::Requests if low == high => low.to_string(),
         Unit::Requests => format!("{low} to {high}"),
     }
@@ -210,6 +212,56 @@ fn range(cost: &Cost, currency: &str) -> String {
     match (cost.low, cost.high) {
         (low, high) if low == high => format!("{} {currency}", amount(high)),
         (low, high) => format!("{} to {} {currency}", amount(low), amount(high)),
+    }
+}
+
+/// Files in buckets, a row for each, and one for an export of which no file is there.
+pub(crate) fn files(exports: &[&ListedExport]) -> String {
+    let mut table = plain(&[
+        "EXPORT", "IMAGE", "STATE", "AGE", "SIZE", "CLASS", "PROOF", "OBJECT",
+    ]);
+    let or_hyphen = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    for export in exports {
+        let start = [
+            or_hyphen(export.export_id.as_ref().map(ToString::to_string)),
+            or_hyphen(export.image_id.as_ref().map(ToString::to_string)),
+            export.state.as_str().to_owned(),
+            or_hyphen(export.age_seconds.map(age)),
+        ];
+        let address = |key: &ObjectKey, version_id: Option<&String>| {
+            let version = version_id.map_or_else(String::new, |id| format!("?versionId={id}"));
+            format!("cos://{}/{key}{version}", export.bucket)
+        };
+        for file in &export.files {
+            let proof = match file.proof {
+                Proof::Record => "record",
+                Proof::Image => "image",
+                Proof::None => "none",
+            };
+            table.add_row(start.iter().cloned().chain([
+                size(file.size_bytes),
+                file.storage_class.to_string(),
+                proof.to_owned(),
+                address(&file.key, file.version_id.as_ref()),
+            ]));
+        }
+        if export.files.is_empty() {
+            let record = export.records.first();
+            let record = record.map(|record| address(&record.key, record.version_id.as_ref()));
+            let rest = ["-".to_owned(), "-".to_owned(), "record".to_owned()];
+            table.add_row(start.into_iter().chain(rest).chain([or_hyphen(record)]));
+        }
+    }
+    text(&table)
+}
+
+/// An age in its largest whole unit.
+pub(crate) fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
     }
 }
 

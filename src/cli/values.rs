@@ -10,6 +10,9 @@ const SHORTEST_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A hundred years: longer is a slip of the keyboard, and would overflow dates.
 const LONGEST_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
+/// What other clouds allow presigned links at most; COS tells no limit.
+const LONGEST_LINK: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Reads durations such as `500ms`, `30s`, `6h` and `1h30m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, InvalidValue> {
     let refuse = |problem: &str| Err(InvalidValue::new("duration", text, problem, "1h30m"));
@@ -151,6 +154,16 @@ pub(crate) fn timeout(text: &str) -> Result<Duration, InvalidValue> {
     }
 }
 
+/// Reads how long a link is good, from 1 s to 7 days: what leaks with it leaks for as long.
+pub(crate) fn link_lifetime(text: &str) -> Result<Duration, InvalidValue> {
+    let refuse = |problem: &str| Err(InvalidValue::new("lifetime", text, problem, "1h"));
+    match duration(text)? {
+        short if short < Duration::from_secs(1) => refuse("the shortest is 1s"),
+        long if long > LONGEST_LINK => refuse("the longest is 7d"),
+        lifetime => Ok(lifetime),
+    }
+}
+
 /// Reads a duration of at least 100 ms.
 pub(crate) fn poll_interval(text: &str) -> Result<Duration, InvalidValue> {
     match duration(text)? {
@@ -226,6 +239,8 @@ mod tests {
         ] {
             assert!(duration(text).is_err(), "`{text}` should be refused");
         }
+        assert!(link_lifetime("999ms").is_err() && link_lifetime("169h").is_err());
+        assert!(link_lifetime("1s").is_ok() && link_lifetime("7d").is_ok());
         assert!(timeout("0s").is_err());
         assert!(poll_interval("99ms").is_err());
         assert!(poll_interval("100ms").is_ok());

@@ -12,6 +12,7 @@ mod authorize;
 mod claim;
 mod cost;
 mod earlier;
+mod files;
 mod image_copy;
 mod journal;
 mod landing;
@@ -41,6 +42,11 @@ pub use authorize::{
     Access, AccessPlan, Authorizer, Effect, Grant, Intent, Left, PlannedStep, Step,
 };
 pub use cost::{CostFacts, CostPlan, Scales, disk_sizes, route, saved, usual_class};
+pub use files::{
+    AbortPlan, Blocked, DoomedExport, DoomedObject, DoomedUpload, Files, Inventory, ListedExport,
+    ListedFile, ListedState, ListedUpload, Part, PrefixFilter, Proof, Removal, RemovalState, Scope,
+    Selection, Stay, StoredRecord,
+};
 pub use image_copy::{CopyFacts, CopyPlan, CopyWishes, ImageRoom, locate_image};
 pub use journal::{Journal, JournalError};
 pub use landing::Landing;

@@ -229,6 +229,9 @@ pub struct Record {
     /// The image that was asked for, where a copy of it was exported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied_from: Option<CopiedFrom>,
+    /// When `files rm` deleted the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_at: Option<DateTime<Utc>>,
     /// What a later version wrote.
     #[serde(flatten)]
     unknown_fields: serde_json::Map<String, serde_json::Value>,
@@ -278,6 +281,7 @@ impl Record {
             warnings: Vec::new(),
             owes_download: false,
             copied_from: request.copied_from.clone(),
+            removed_at: None,
             unknown_fields: serde_json::Map::new(),
         }
     }

@@ -105,7 +105,10 @@ impl Exporter {
                 Ok(Some(_)) => outcome.warnings.push(format!(
                     "`{key}` has been replaced since this export was complete"
                 )),
-                Ok(None) => outcome.set_gone(format!("`{key}` is no longer in the bucket")),
+                Ok(None) => outcome.set_gone(match record.removed_at {
+                    Some(time) => format!("`cvm-export files rm` deleted `{key}` at {time}"),
+                    None => format!("`{key}` is no longer in the bucket"),
+                }),
                 Err(error) if error.kind() == CosErrorKind::Credentials => return Err(error.into()),
                 Err(error) => outcome
                     .warnings

@@ -318,7 +318,11 @@ fn finished(file: &RecordFile, look: &Look, submitted_at: DateTime<Utc>) -> Opti
 }
 
 /// Whether `object` was written after the submit: last week's export is not today's.
-fn is_new(baseline: &Baseline, object: &ObjectMeta, submitted_at: DateTime<Utc>) -> bool {
+pub(super) fn is_new(
+    baseline: &Baseline,
+    object: &ObjectMeta,
+    submitted_at: DateTime<Utc>,
+) -> bool {
     match baseline {
         Baseline::Absent => true,
         Baseline::Present {

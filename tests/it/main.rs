@@ -13,6 +13,7 @@ mod disk;
 mod download;
 mod estimate;
 mod faults;
+mod files;
 mod image;
 mod image_copy;
 mod inspect;

@@ -11,7 +11,7 @@ use cvm_export::export::{
 use cvm_export::model::{BucketName, Prefix, RoleName, Verdict, printable_json};
 use serde::Serialize;
 
-use super::consent::{Consent, ask};
+use super::consent::{CHANGES, Consent};
 use super::exit::Exit;
 use super::settings::{JournalUse, Session};
 use super::{Context, Names, values};
@@ -250,7 +250,7 @@ async fn settle(
             printer.note("nothing was changed");
             return Ok(State::Planned);
         }
-        Consent::Ask => ask(context).await?,
+        Consent::Ask => context.ask(&CHANGES).await?,
         Consent::Given => {}
     }
     let carried_out = authorizer.carry_out(plan).await;

@@ -4,7 +4,7 @@ use cvm_export::error::Error;
 use cvm_export::export::{Destination, find_missing_bucket};
 use cvm_export::model::{CheckName, ImageId};
 
-use super::consent::{Consent, ask};
+use super::consent::{CHANGES, Consent};
 use super::settings::Session;
 use super::{Context, RequestArgs};
 
@@ -45,7 +45,7 @@ pub(super) async fn where_missing(
             printer.note("nothing was changed");
             return Ok(());
         }
-        Consent::Ask => ask(context).await?,
+        Consent::Ask => context.ask(&CHANGES).await?,
         Consent::Given => {}
     }
     let creating = missing.create(&session.cloud, destination);

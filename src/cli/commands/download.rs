@@ -9,14 +9,14 @@ use cvm_export::download::{
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::estimate::StoredObject;
 use cvm_export::export::{ExportOutcome, Exporter, Landing, OutcomeState, Scales, route, saved};
-use cvm_export::model::{BucketName, CloudText, ExportId, ObjectKey};
+use cvm_export::model::{BucketName, ExportId, ObjectKey};
 use futures_util::StreamExt;
 use serde::Serialize;
 
 use super::exit::Exit;
 use super::printer::{ErrorObject, Output};
 use super::settings::{JournalUse, Session};
-use super::{Context, CostArgs, Names, values};
+use super::{Context, CostArgs, Names, objects, values};
 
 /// Objects that are looked up together.
 const CONCURRENT_LOOKS: usize = 16;
@@ -319,22 +319,8 @@ impl Args {
                 format!("an export is fetched alone: run `cvm-export download {id}`"),
             ));
         }
-        let objects = self
-            .targets
-            .iter()
-            .map(|target| match super::cos_url(target) {
-                Some(address) => Ok(address?),
-                None => match &self.bucket {
-                    Some(bucket) => Ok((bucket.clone(), target.parse()?)),
-                    None => Err(Error::new(
-                        ErrorKind::Usage,
-                        format!(
-                            "`{}` needs --bucket, or the form cos://BUCKET/KEY",
-                            CloudText::excerpt(target, 80)
-                        ),
-                    )),
-                },
-            });
+        let objects = self.targets.iter();
+        let objects = objects.map(|target| objects::named(target, self.bucket.as_ref()));
         Ok(Said::Objects(objects.collect::<Result<_, Error>>()?))
     }
 }
@@ -345,40 +331,14 @@ async fn addresses(
     context: &Context<'_>,
     session: &Session,
 ) -> Result<Vec<ObjectAddress>, Error> {
-    match said {
-        Said::Export(export_id) => Ok(exported(export_id, session)?.addresses()),
-        Said::Objects(objects) => locate(objects, context, session).await,
-    }
-}
-
-/// Objects, each once, with their buckets in full and their regions.
-pub(super) async fn locate(
-    objects: &[(BucketName, ObjectKey)],
-    context: &Context<'_>,
-    session: &Session,
-) -> Result<Vec<ObjectAddress>, Error> {
-    let mut addresses: Vec<ObjectAddress> = Vec::new();
-    let mut known: Vec<(&BucketName, cvm_export::export::Destination)> = Vec::new();
-    for (bucket, key) in objects {
-        if !known.iter().any(|(name, _)| *name == bucket) {
-            known.push((bucket, super::resolve(context, session, bucket).await?));
+    let objects = match said {
+        Said::Export(export_id) => {
+            let outcome = exported(export_id, session)?;
+            return Ok(outcome.addresses());
         }
-        let destination = known
-            .iter()
-            .find(|(name, _)| *name == bucket)
-            .map(|(_, place)| place);
-        let destination = destination.expect("it was resolved just now");
-        let address = ObjectAddress {
-            bucket: destination.bucket.clone(),
-            region: destination.region.clone(),
-            key: key.clone(),
-            etag: None,
-        };
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    Ok(addresses)
+        Said::Objects(objects) => objects,
+    };
+    objects::addresses(objects, context, session).await
 }
 
 /// An export that this machine's journal knows to be complete.

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::settings::{JournalUse, Session};
-use super::{Context, Names, PriceArgs, download, tables, values};
+use super::{Context, Names, PriceArgs, objects, tables, values};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -165,7 +165,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             if objects.is_empty() {
                 args.images(context, &session, &prices).await
             } else {
-                let addresses = download::locate(&objects, context, &session).await?;
+                let addresses = objects::addresses(&objects, context, &session).await?;
                 args.objects(context, &session, addresses, &prices).await
             }
         })
@@ -188,14 +188,17 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
 
 impl Args {
     fn addresses(&self) -> Result<Vec<(BucketName, ObjectKey)>, Error> {
-        let addresses = self.objects.iter().map(|text| match super::cos_url(text) {
-            Some(address) => Ok(address?),
-            None => Err(Error::new(
-                ErrorKind::Usage,
-                format!("`{}` is no cos://BUCKET/KEY", CloudText::excerpt(text, 80)),
-            )
-            .with_hint("manifests of many images are not there yet; name images with `--id`")),
-        });
+        let addresses = self
+            .objects
+            .iter()
+            .map(|text| match objects::cos_url(text) {
+                Some(address) => Ok(address?),
+                None => Err(Error::new(
+                    ErrorKind::Usage,
+                    format!("`{}` is no cos://BUCKET/KEY", CloudText::excerpt(text, 80)),
+                )
+                .with_hint("manifests of many images are not there yet; name images with `--id`")),
+            });
         addresses.collect()
     }
 

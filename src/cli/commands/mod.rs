@@ -2,12 +2,13 @@
 
 pub(super) mod authorize;
 pub(super) mod check;
-mod consent;
 mod create_bucket;
 pub(super) mod download;
 pub(super) mod estimate;
+pub(super) mod files;
 pub(super) mod image;
 pub(super) mod images;
+mod objects;
 pub(super) mod packaging;
 #[cfg(feature = "simulator")]
 pub(super) mod simulate;
@@ -26,11 +27,9 @@ use cvm_export::export::{
     CopyWishes, Destination, DiskScope, ExportOutcome, ExportRequest, Exporter, Fact, Known,
     Landing, OutcomeState, PollPolicy, PrefixTemplate, RegionSetting, locate_image,
 };
-use cvm_export::model::{
-    BucketName, CheckName, ImageFormat, ImageId, InvalidValue, ObjectKey, Region, RoleName,
-};
+use cvm_export::model::{BucketName, CheckName, ImageFormat, ImageId, Region, RoleName};
 
-use super::{Context, Names, exit, partial, printer, settings, tables, values};
+use super::{Context, Names, consent, exit, partial, printer, settings, tables, values};
 
 /// The flags that say what is exported and where to; `image` and `check` share them.
 #[derive(clap::Args, Clone, Debug)]
@@ -330,13 +329,6 @@ impl CostArgs {
             limit: self.max_cost,
         })
     }
-}
-
-/// Reads `cos://BUCKET/KEY`; `None` for what has another form.
-pub(super) fn cos_url(text: &str) -> Option<Result<(BucketName, ObjectKey), InvalidValue>> {
-    let rest = text.strip_prefix("cos://")?;
-    let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-    Some(bucket.parse().and_then(|bucket| Ok((bucket, key.parse()?))))
 }
 
 /// The region of `bucket`; without one, that of the flag, the environment or the profile.

@@ -1,0 +1,251 @@
+//! `files`: what exports lie in a bucket; `files url` makes links to them, `files rm` deletes them.
+
+mod rm;
+mod url;
+
+use std::collections::BTreeMap;
+
+use cvm_export::cloud::cos::Versioning;
+use cvm_export::error::{Error, ErrorKind};
+use cvm_export::export::{
+    Exporter, Fact, Files, Inventory, ListedExport, ListedUpload, PrefixFilter, Scope,
+};
+use cvm_export::model::{BucketName, ImageId, Region};
+use serde::Serialize;
+
+use super::consent::Question;
+use super::exit::Exit;
+use super::printer::{plural, size};
+use super::settings::{JournalUse, Session};
+use super::{Context, Names, objects, tables, values};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    scope: ScopeArgs,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    /// Links by which anybody can fetch a file for a while
+    Url(url::Args),
+    /// Delete exports, or uploads that dead ones left: lists what would go, asks, does it
+    Rm(rm::Args),
+}
+
+/// The flags that say which exports are meant.
+#[derive(clap::Args, Clone, Debug)]
+struct ScopeArgs {
+    /// The bucket, in full or without its AppId [default: by this machine's journal]
+    #[arg(long, alias = "BucketName", value_name = "BUCKET")]
+    bucket: Option<BucketName>,
+
+    /// Exports that were made with this prefix; PREFIX* for those whose prefix starts like this
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<PrefixFilter>,
+
+    /// Exports of these images
+    #[arg(
+        long = "id",
+        alias = "ImageIds",
+        value_name = "IMAGE_ID",
+        value_delimiter = ','
+    )]
+    ids: Vec<ImageId>,
+
+    /// In a bucket that keeps versions, those that were overwritten or deleted as well
+    #[arg(long)]
+    all_versions: bool,
+}
+
+impl ScopeArgs {
+    fn is_given(&self) -> bool {
+        self.bucket.is_some() || self.prefix.is_some() || !self.ids.is_empty() || self.all_versions
+    }
+
+    fn within(&self, bucket: BucketName, region: Region) -> Scope {
+        Scope {
+            bucket,
+            region,
+            prefix: self.prefix.clone().unwrap_or_default(),
+            images: self.ids.clone(),
+            all_versions: self.all_versions,
+        }
+    }
+
+    /// The bucket that was named, or every bucket in which this machine has made exports.
+    async fn scopes(&self, context: &Context<'_>, session: &Session) -> Result<Vec<Scope>, Error> {
+        if let Some(bucket) = &self.bucket {
+            let destination = super::resolve(context, session, bucket).await?;
+            return Ok(vec![self.within(destination.bucket, destination.region)]);
+        }
+        let (records, _) = session.journal.all()?;
+        let known: BTreeMap<BucketName, Region> = records
+            .into_iter()
+            .map(|record| (record.bucket, record.region))
+            .collect();
+        if known.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "--bucket: no bucket is named, and this machine's journal knows none",
+            )
+            .with_hint("name one with `--bucket NAME`"));
+        }
+        let scopes = known.into_iter();
+        Ok(scopes
+            .map(|(bucket, region)| self.within(bucket, region))
+            .collect())
+    }
+}
+
+#[derive(Serialize)]
+struct Listing<'a> {
+    schema: &'static str,
+    buckets: Vec<Bucket<'a>>,
+    items: Vec<&'a ListedExport>,
+}
+
+/// What else is known of a bucket.
+#[derive(Serialize)]
+struct Bucket<'a> {
+    bucket: &'a BucketName,
+    region: &'a Region,
+    versioning: Option<&'static str>,
+    all_versions: bool,
+    other_objects: u64,
+    unfinished_uploads: Option<&'a [ListedUpload]>,
+}
+
+impl<'a> Bucket<'a> {
+    fn new(inventory: &'a Inventory) -> Self {
+        Self {
+            bucket: &inventory.scope.bucket,
+            region: &inventory.scope.region,
+            versioning: inventory.versioning.known().copied().map(word),
+            all_versions: inventory.scope.all_versions,
+            other_objects: inventory.other_objects,
+            unfinished_uploads: inventory.uploads.known().map(Vec::as_slice),
+        }
+    }
+}
+
+fn word(versioning: Versioning) -> &'static str {
+    match versioning {
+        Versioning::Off => "off",
+        Versioning::Enabled => "enabled",
+        Versioning::Suspended => "suspended",
+    }
+}
+
+fn open(context: &Context<'_>, session: &Session) -> Files {
+    Files::new(Exporter::new(
+        session.cloud.clone(),
+        session.journal.clone(),
+        session.events.clone(),
+        context.signals.cancel(),
+    ))
+}
+
+pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
+    let Args { command, scope } = args;
+    match command {
+        Some(_) if scope.is_given() => Err(Error::new(
+            ErrorKind::Usage,
+            "flags that say which files are meant belong behind `url` or `rm`",
+        )),
+        Some(Command::Url(args)) => url::run(args, context).await,
+        Some(Command::Rm(args)) => rm::run(args, context).await,
+        None => list(&scope, context).await,
+    }
+}
+
+async fn list(args: &ScopeArgs, context: &Context<'_>) -> Result<Exit, Error> {
+    let names = Names {
+        bucket: args.bucket.as_ref(),
+        ..Names::default()
+    };
+    let (inventories, has_failures) = context
+        .with_session(names, JournalUse::IfThere, async |session| {
+            let scopes = args.scopes(context, &session).await?;
+            let is_single = scopes.len() == 1;
+            let files = open(context, &session);
+            let (mut inventories, mut has_failures) = (Vec::new(), false);
+            for scope in scopes {
+                match context.until_signalled(files.list(scope)).await {
+                    Ok(inventory) => inventories.push(inventory),
+                    Err(error) if is_single || error.kind() == ErrorKind::Interrupted => {
+                        return Err(error);
+                    }
+                    // One bucket that is closed hides no other.
+                    Err(error) => {
+                        context.printer.error(&error, None);
+                        has_failures = true;
+                    }
+                }
+            }
+            Ok((inventories, has_failures))
+        })
+        .await?;
+    let items: Vec<&ListedExport> = inventories.iter().flat_map(|it| &it.exports).collect();
+    if !items.is_empty() {
+        context.printer.data(&tables::files(&items));
+    }
+    for inventory in &inventories {
+        sum_up(inventory, context);
+    }
+    context.printer.json(&Listing {
+        schema: "cvm-export.files.v1",
+        buckets: inventories.iter().map(Bucket::new).collect(),
+        items,
+    });
+    Ok(if has_failures {
+        Exit::SomeFailed
+    } else {
+        Exit::Done
+    })
+}
+
+/// What is said of a bucket beside the table.
+fn sum_up(inventory: &Inventory, context: &Context<'_>) {
+    let printer = context.printer;
+    let bucket = &inventory.scope.bucket;
+    let exports = &inventory.exports;
+    let files: usize = exports.iter().map(|export| export.files.len()).sum();
+    let bytes: u64 = exports.iter().map(|export| export.size_bytes).sum();
+    printer.note(&format!(
+        "bucket `{bucket}`: {}, {}, {}; {} left out",
+        plural(exports.len(), "export"),
+        plural(files, "file"),
+        size(bytes),
+        plural(
+            usize::try_from(inventory.other_objects).unwrap_or(usize::MAX),
+            "other object"
+        ),
+    ));
+    match &inventory.versioning {
+        Fact::Known(Versioning::Off) => {}
+        Fact::Known(_) if inventory.scope.all_versions => {}
+        Fact::Known(_) => printer.note(
+            "  the bucket keeps versions: what was overwritten or deleted goes on costing; \
+             `--all-versions` shows it",
+        ),
+        unknown => printer.warning(&format!(
+            "whether the bucket keeps versions could not be seen: {}",
+            unknown.why_unknown().unwrap_or_default()
+        )),
+    }
+    match &inventory.uploads {
+        Fact::Known(uploads) if uploads.is_empty() => {}
+        Fact::Known(uploads) => printer.note(&format!(
+            "  {} under names of exports, in no list of objects and paid for all the same; \
+             `cvm-export files rm --abort-uploads --bucket {bucket}` clears those that are dead",
+            plural(uploads.len(), "unfinished upload"),
+        )),
+        unknown => printer.warning(&format!(
+            "unfinished uploads could not be seen, so what runs may look as if it did not: {}",
+            unknown.why_unknown().unwrap_or_default()
+        )),
+    }
+}

@@ -1,0 +1,432 @@
+//! `files rm`: deletes exports by id, age and number, and uploads that dead exports left.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cvm_export::error::{Error, ErrorKind};
+use cvm_export::export::{
+    AbortPlan, DoomedExport, DoomedUpload, Files, Part, Removal, RemovalState, Scope, Selection,
+    Stay,
+};
+use cvm_export::model::{BucketName, ExportId, Region};
+use serde::Serialize;
+
+use super::{
+    Context, Exit, JournalUse, Names, Question, ScopeArgs, Session, open, plural, size, tables,
+    values, word,
+};
+
+const QUESTION: Question = Question {
+    text: "delete all of this?",
+    unchanged: "nothing was deleted",
+};
+
+/// Shorter than this and a slow exporter would be taken for a dead one.
+const SHORTEST_IDLE: Duration = Duration::from_secs(3600);
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    #[command(flatten)]
+    scope: ScopeArgs,
+
+    /// These exports, whatever their age; repeat the flag or separate by commas for several
+    #[arg(
+        long = "export-id",
+        value_name = "EXPORT_ID",
+        value_delimiter = ',',
+        conflicts_with_all = ["older_than", "keep_last", "abort_uploads"]
+    )]
+    export_ids: Vec<ExportId>,
+
+    /// Exports that were complete so long ago, such as 30d; with --abort-uploads, uploads that have not
+    /// grown for so long [default there: 48h]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    older_than: Option<Duration>,
+
+    /// Exports that are not among the newest N complete ones of their image
+    #[arg(long, value_name = "N", conflicts_with = "abort_uploads")]
+    keep_last: Option<usize>,
+
+    /// Give up unfinished uploads of dead exports, which are in no list of objects and paid for
+    #[arg(long)]
+    abort_uploads: bool,
+
+    /// Print what would go, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Agree beforehand
+    #[arg(long)]
+    yes: bool,
+}
+
+/// What became of it all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    /// There was nothing to delete.
+    Unchanged,
+    /// It was shown only.
+    Planned,
+    /// All of it is deleted.
+    Done,
+    /// Some of it is not.
+    Incomplete,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: &'static str,
+    bucket: &'a BucketName,
+    region: &'a Region,
+    versioning: Option<&'static str>,
+    all_versions: bool,
+    state: State,
+    freed_bytes: u64,
+    exports: &'a [DoomedExport],
+    stays: &'a [Stay],
+}
+
+#[derive(Serialize)]
+struct UploadsReport<'a> {
+    schema: &'static str,
+    bucket: &'a BucketName,
+    region: &'a Region,
+    state: State,
+    freed_bytes: u64,
+    uploads: &'a [DoomedUpload],
+    stays: &'a [Stay],
+}
+
+/// What is done with a plan that was shown.
+enum Step {
+    Leave(State),
+    Do,
+}
+
+pub(super) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
+    args.check()?;
+    let names = Names {
+        bucket: args.scope.bucket.as_ref(),
+        ..Names::default()
+    };
+    let journal_use = JournalUse::IfThere;
+    if args.abort_uploads {
+        let (plan, result) = context
+            .with_session(names, journal_use, async |session| {
+                let scope = args.only_scope(context, &session).await?;
+                let files = open(context, &session);
+                let idle_for = args.older_than.unwrap_or(Files::USUAL_IDLE);
+                let planning = async {
+                    let inventory = files.list(scope).await?;
+                    files.dead_uploads(inventory, idle_for).await
+                };
+                let mut plan = context.until_signalled(planning).await?;
+                args.show_uploads(&plan, context);
+                let result = match args.agree(plan.uploads.is_empty(), context).await? {
+                    Step::Leave(state) => Ok(state),
+                    Step::Do => files.abort(&mut plan).await.map(|()| State::Done),
+                };
+                Ok((plan, result))
+            })
+            .await?;
+        return conclude_uploads(&plan, result, context);
+    }
+    let (removal, result) = context
+        .with_session(names, journal_use, async |session| {
+            let scope = args.only_scope(context, &session).await?;
+            let files = open(context, &session);
+            let inventory = context.until_signalled(files.list(scope)).await?;
+            let mut removal = files.select(inventory, &args.selection())?;
+            args.show(&removal, context);
+            let result = match args.agree(removal.exports.is_empty(), context).await? {
+                Step::Leave(state) => Ok(state),
+                Step::Do => files.delete(&mut removal).await.map(|()| State::Done),
+            };
+            Ok((removal, result))
+        })
+        .await?;
+    conclude(&removal, result, context)
+}
+
+impl Args {
+    fn check(&self) -> Result<(), Error> {
+        let usage = |message: &str| Err(Error::new(ErrorKind::Usage, message));
+        let is_selecting = !self.export_ids.is_empty()
+            || self.older_than.is_some()
+            || self.keep_last.is_some()
+            || self.abort_uploads;
+        if !is_selecting {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "nothing says what is to go: name --export-id, --older-than, --keep-last or --abort-uploads",
+            )
+            .with_hint("`cvm-export files` lists what is there"));
+        }
+        if self.abort_uploads && self.scope.all_versions {
+            return usage("--all-versions: uploads have no versions");
+        }
+        if self.abort_uploads && self.older_than.is_some_and(|idle| idle < SHORTEST_IDLE) {
+            return usage("--older-than: an upload may rest for an hour while its export runs");
+        }
+        Ok(())
+    }
+
+    fn selection(&self) -> Selection {
+        Selection {
+            export_ids: self.export_ids.clone(),
+            older_than: self.older_than,
+            keep_last: self.keep_last,
+        }
+    }
+
+    /// The one bucket that is meant: the named one, or that of the exports in this machine's journal.
+    async fn only_scope(&self, context: &Context<'_>, session: &Session) -> Result<Scope, Error> {
+        if self.scope.bucket.is_some() {
+            let mut scopes = self.scope.scopes(context, session).await?;
+            return Ok(scopes.remove(0));
+        }
+        let mut places = BTreeSet::new();
+        for export_id in &self.export_ids {
+            let record = session.journal.load(export_id)?;
+            places.extend(record.map(|record| (record.bucket, record.region)));
+        }
+        let mut places = places.into_iter();
+        match (places.next(), places.next()) {
+            (Some((bucket, region)), None) => Ok(self.scope.within(bucket, region)),
+            (Some(_), Some(_)) => Err(Error::new(
+                ErrorKind::Usage,
+                "--export-id: these exports lie in different buckets; name those of one at a time",
+            )),
+            (None, _) => Err(Error::new(ErrorKind::Usage, "--bucket: no bucket is named")
+                .with_hint("name the bucket that is to be cleaned up with `--bucket NAME`")),
+        }
+    }
+
+    /// Writes the plan: to stdout where it is the result, to stderr where it is asked about.
+    fn lines(&self, context: &Context<'_>, lines: impl Iterator<Item = String>) {
+        for line in lines {
+            if self.dry_run {
+                context.printer.data(&line);
+            } else if self.yes {
+                context.printer.note(&line);
+            } else {
+                // What is agreed to must have been seen, however quiet the run.
+                context.printer.stderr(&line);
+            }
+        }
+    }
+
+    fn show(&self, removal: &Removal, context: &Context<'_>) {
+        let verb = if removal.only_hides() {
+            "hide"
+        } else {
+            "delete"
+        };
+        let bucket = &removal.scope.bucket;
+        for export in &removal.exports {
+            let files = export
+                .objects
+                .iter()
+                .filter(|object| object.part == Part::File);
+            let bytes: u64 = files.clone().map(|object| object.size_bytes).sum();
+            let age = export.age_seconds.map_or_else(String::new, |seconds| {
+                format!(", {} old", tables::age(seconds))
+            });
+            let head = format!(
+                "will {verb} {}: {}, {}{age}",
+                export.title(),
+                plural(files.count(), "file"),
+                size(bytes)
+            );
+            let objects = export.objects.iter().map(|object| {
+                let version = object.version_id.as_ref();
+                let version = version.map_or_else(String::new, |id| format!(" version {id}"));
+                let part = match object.part {
+                    Part::File => size(object.size_bytes),
+                    Part::Record => "record".to_owned(),
+                    Part::Marker => "delete marker".to_owned(),
+                };
+                format!("  cos://{bucket}/{}{version} ({part})", object.key)
+            });
+            self.lines(context, std::iter::once(head).chain(objects));
+        }
+        self.show_stays(&removal.stays, context);
+        if removal.exports.is_empty() {
+            return;
+        }
+        if removal.only_hides() {
+            context.printer.warning(
+                "the bucket keeps versions: a delete only hides the files, and they go on costing; \
+                 `--all-versions` deletes them for good",
+            );
+        }
+        if removal.versioning.is_none() {
+            context.printer.warning(
+                "whether the bucket keeps versions could not be seen; if it does, this frees nothing \
+                 (allow `name/cos:GetBucketVersioning`)",
+            );
+        }
+    }
+
+    fn show_uploads(&self, plan: &AbortPlan, context: &Context<'_>) {
+        let lines = plan.uploads.iter().map(|doomed| {
+            let since = doomed.idle_since.map_or_else(String::new, |time| {
+                format!(", idle since {}", time.format("%Y-%m-%d %H:%M:%SZ"))
+            });
+            format!(
+                "will give up the upload of cos://{}/{}: {}, {}{since}",
+                plan.scope.bucket,
+                doomed.upload.key,
+                plural(doomed.parts, "part"),
+                size(doomed.size_bytes)
+            )
+        });
+        self.lines(context, lines);
+        self.show_stays(&plan.stays, context);
+    }
+
+    fn show_stays(&self, stays: &[Stay], context: &Context<'_>) {
+        let lines = stays.iter();
+        let lines = lines.map(|stay| format!("stays: {}, because {}", stay.what, stay.why));
+        self.lines(context, lines);
+    }
+
+    /// Whether what was shown is to be done.
+    async fn agree(&self, is_nothing: bool, context: &Context<'_>) -> Result<Step, Error> {
+        if is_nothing {
+            context.printer.note("nothing to delete");
+            return Ok(Step::Leave(State::Unchanged));
+        }
+        if self.dry_run {
+            context.printer.note(QUESTION.unchanged);
+            return Ok(Step::Leave(State::Planned));
+        }
+        if !self.yes {
+            context.ask(&QUESTION).await?;
+        }
+        Ok(Step::Do)
+    }
+}
+
+fn conclude(
+    removal: &Removal,
+    result: Result<State, Error>,
+    context: &Context<'_>,
+) -> Result<Exit, Error> {
+    let printer = context.printer;
+    let bucket = &removal.scope.bucket;
+    let left = removal.objects().filter(|object| {
+        matches!(
+            object.state,
+            RemovalState::Planned | RemovalState::Changed | RemovalState::Failed
+        )
+    });
+    let left = left.count();
+    let state = match &result {
+        Ok(State::Done) if left > 0 => State::Incomplete,
+        Ok(state) => *state,
+        Err(_) => State::Incomplete,
+    };
+    let of_state = |wanted: RemovalState| removal.objects().filter(move |it| it.state == wanted);
+    let freed_bytes: u64 = of_state(RemovalState::Deleted)
+        .map(|it| it.size_bytes)
+        .sum();
+    let hidden_bytes: u64 = of_state(RemovalState::Hidden).map(|it| it.size_bytes).sum();
+    if matches!(state, State::Done | State::Incomplete) {
+        for object in removal.objects() {
+            let address = format!("cos://{bucket}/{}", object.key);
+            match object.state {
+                RemovalState::Deleted | RemovalState::Hidden if object.part == Part::File => {
+                    printer.data(&address);
+                }
+                RemovalState::Changed => printer.warning(&format!(
+                    "{address} stays: another object stands there since it was listed"
+                )),
+                RemovalState::Failed => printer.warning(&format!(
+                    "{address} is not deleted: {}",
+                    object.error.as_deref().unwrap_or_default()
+                )),
+                _ => {}
+            }
+        }
+        printer.note(&format!(
+            "{} deleted, {} freed",
+            plural(of_state(RemovalState::Deleted).count(), "object"),
+            size(freed_bytes)
+        ));
+        if hidden_bytes > 0 {
+            printer.warning(&format!(
+                "{} are hidden and not deleted, as the bucket keeps versions: they go on costing",
+                size(hidden_bytes)
+            ));
+        }
+    }
+    printer.json(&Report {
+        schema: "cvm-export.removal.v1",
+        bucket,
+        region: &removal.scope.region,
+        versioning: removal.versioning.map(word),
+        all_versions: removal.scope.all_versions,
+        state,
+        freed_bytes,
+        exports: &removal.exports,
+        stays: &removal.stays,
+    });
+    result?;
+    Ok(exit(state))
+}
+
+fn conclude_uploads(
+    plan: &AbortPlan,
+    result: Result<State, Error>,
+    context: &Context<'_>,
+) -> Result<Exit, Error> {
+    let printer = context.printer;
+    let uploads = &plan.uploads;
+    let is_over = |state| matches!(state, RemovalState::Deleted | RemovalState::Gone);
+    let state = match &result {
+        Ok(State::Done) if !uploads.iter().all(|it| is_over(it.state)) => State::Incomplete,
+        Ok(state) => *state,
+        Err(_) => State::Incomplete,
+    };
+    let given_up = uploads
+        .iter()
+        .filter(|it| it.state == RemovalState::Deleted);
+    let freed_bytes: u64 = given_up.clone().map(|it| it.size_bytes).sum();
+    if matches!(state, State::Done | State::Incomplete) {
+        for doomed in uploads {
+            let address = format!("cos://{}/{}", plan.scope.bucket, doomed.upload.key);
+            match (&doomed.error, doomed.state) {
+                (Some(error), _) => {
+                    printer.warning(&format!("the upload of {address} stays: {error}"));
+                }
+                (None, RemovalState::Deleted) => printer.data(&address),
+                (None, _) => {}
+            }
+        }
+        printer.note(&format!(
+            "{} given up, {} freed",
+            plural(given_up.count(), "upload"),
+            size(freed_bytes)
+        ));
+    }
+    printer.json(&UploadsReport {
+        schema: "cvm-export.aborted-uploads.v1",
+        bucket: &plan.scope.bucket,
+        region: &plan.scope.region,
+        state,
+        freed_bytes,
+        uploads,
+        stays: &plan.stays,
+    });
+    result?;
+    Ok(exit(state))
+}
+
+fn exit(state: State) -> Exit {
+    match state {
+        State::Unchanged | State::Planned | State::Done => Exit::Done,
+        State::Incomplete => Exit::SomeFailed,
+    }
+}

@@ -1,0 +1,371 @@
+//! Carries a deletion out: looks once more, deletes, looks at what became of every key, and goes on until
+//! each is settled.
+//!
+//! ```text
+//! chunk of exports: lock ─► does one run? ─► HEAD of each object ─► delete the files ─► delete their records
+//! ```
+//!
+//! The record goes last, so an interrupted run finds with it what is left. COS takes no condition on a
+//! delete of many: what replaces an object between its HEAD and the call, or a repetition of the call, is
+//! deleted in its place. That is a second or so, and up to about a minute where COS asks to slow down. An
+//! exporter that could do this would have shown as an upload; one that begins on this machine meanwhile
+//! waits for the lock.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+
+use super::removal::{DoomedExport, DoomedObject, Part, Removal, RemovalState, Selection};
+use super::{Files, Inventory, gather, grouping, removal};
+use crate::cloud::cos::{CosClient, CosError, CosErrorKind, Deletion, KeyDeletion, Upload};
+use crate::error::{Error, ErrorKind};
+use crate::export::Exporter;
+use crate::export::journal::{JournalError, Lock};
+use crate::export::record::RecordState;
+use crate::model::{BucketName, Region};
+
+/// Objects that are looked at and then deleted together. Far fewer than a call takes, so that the looks
+/// before it are not old.
+const CHUNK_OBJECTS: usize = 200;
+/// Looks at once.
+const CONCURRENT_LOOKS: usize = 16;
+/// How often keys that COS could not delete just now are tried again, and the pauses between.
+const ROUNDS: u32 = 8;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long another process of this machine that is about to submit the same export is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Codes after which a key may be tried again (product page 436/7730).
+const PASSING_CODES: &[&str] = &[
+    "InternalError",
+    "KmsFreqControl",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+];
+
+impl Files {
+    /// Chooses what `selection` means.
+    ///
+    /// # Errors
+    /// As [`ErrorKind::Precondition`] when one that is meant runs or may run, or is not there; as
+    /// [`ErrorKind::Permission`] when running ones could not be told.
+    pub fn select(&self, inventory: Inventory, selection: &Selection) -> Result<Removal, Error> {
+        let journal = &self.exporter.journal;
+        removal::select(inventory, selection, |export_id| {
+            let record = journal.load(export_id).ok().flatten();
+            record.is_some_and(|record| record.removed_at.is_some())
+        })
+    }
+
+    /// Deletes what `removal` says and notes in it what became of each object. A signal ends it between two
+    /// calls; the same selection made again then goes on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Interrupted`], and whatever keeps every further object from being deleted.
+    pub async fn delete(&self, removal: &mut Removal) -> Result<(), Error> {
+        let work = Work {
+            exporter: &self.exporter,
+            bucket: removal.scope.bucket.clone(),
+            region: removal.scope.region.clone(),
+            only_hides: removal.only_hides(),
+        };
+        let scope = removal.scope.clone();
+        let mut rest = removal.exports.as_mut_slice();
+        while !rest.is_empty() {
+            let mut count = 0;
+            let size = rest.iter().take_while(|export| {
+                let is_first = count == 0;
+                count += export.objects.len();
+                is_first || count <= CHUNK_OBJECTS
+            });
+            let (chunk, after) = rest.split_at_mut(size.count());
+            rest = after;
+            work.interrupted()?;
+            let uploads = gather::list_uploads(&self.exporter, &scope).await?;
+            work.chunk(chunk, &uploads).await?;
+        }
+        Ok(())
+    }
+}
+
+/// One deletion's surroundings.
+struct Work<'a> {
+    exporter: &'a Exporter,
+    bucket: BucketName,
+    region: Region,
+    /// Whether a delete without a version leaves the object behind a delete marker.
+    only_hides: bool,
+}
+
+impl Work<'_> {
+    async fn chunk(&self, chunk: &mut [DoomedExport], uploads: &[Upload]) -> Result<(), Error> {
+        // By what each is of: a lock that this process holds already would be waited for in vain.
+        let mut locks = BTreeMap::new();
+        for export in chunk.iter_mut() {
+            match self.hold(export, uploads, &mut locks).await? {
+                Ok(()) => {}
+                Err(reason) => fail(export.objects.iter_mut(), &reason),
+            }
+        }
+        let files = chunk.iter_mut().flat_map(|export| export.split().0);
+        self.delete(files.collect()).await?;
+        self.interrupted()?;
+        let mut records = Vec::new();
+        for export in chunk.iter_mut() {
+            let (files, last) = export.split();
+            if files.iter().all(|file| file.is_settled()) {
+                records.extend(last);
+            } else {
+                let left = last
+                    .iter_mut()
+                    .filter(|it| it.state == RemovalState::Planned);
+                fail(left, "not all of the files it names are deleted");
+            }
+        }
+        self.delete(records).await?;
+        for export in chunk.iter() {
+            self.note(export);
+        }
+        Ok(())
+    }
+
+    /// Makes sure once more that no export writes under these names: by this machine's journal, whose lock
+    /// is held from here on, by the uploads, and by the record in the bucket. The reason where one does.
+    async fn hold(
+        &self,
+        export: &DoomedExport,
+        uploads: &[Upload],
+        locks: &mut BTreeMap<String, Lock>,
+    ) -> Result<Result<(), String>, Error> {
+        let Some(identity) = &export.listed.identity else {
+            return Ok(Err("nothing says which image it is of".to_owned()));
+        };
+        if let Some(upload) = uploads
+            .iter()
+            .find(|upload| export.listed.is_written_by(upload))
+        {
+            return Ok(Err(format!("an upload of `{}` has begun", upload.key)));
+        }
+        let journal = &self.exporter.journal;
+        if let Entry::Vacant(place) = locks.entry(identity.hash()) {
+            let locking = tokio::time::timeout(LOCK_PATIENCE, journal.lock(identity, || {}));
+            match locking.await {
+                Ok(Ok(lock)) => {
+                    place.insert(lock);
+                }
+                Ok(Err(JournalError::Absent)) => {}
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => {
+                    let reason =
+                        "another process of this machine is about to export under these names";
+                    return Ok(Err(reason.to_owned()));
+                }
+            }
+        }
+        let now = self.exporter.cloud.now();
+        let running = journal.find(identity)?.filter(|record| {
+            let is_this = Some(&record.export_id) == export.export_id.as_ref();
+            record.state.is_live() && !is_this && !grouping::is_overdue(record, now)
+        });
+        // An export whose files are all there has only not been looked at since.
+        if let Some(record) = running
+            && record.submitted_at > export.exported_at
+        {
+            return Ok(Err(format!("export `{}` has begun", record.export_id)));
+        }
+        if let Some((key, etag)) = &export.claim {
+            let looking = self.cos().head_object(&self.bucket, &self.region, key);
+            let standing = match looking.await {
+                Ok(standing) => standing.map(|object| object.etag),
+                Err(error) => return Ok(Err(not_seen(error)?)),
+            };
+            if standing != *etag {
+                return Ok(Err(format!(
+                    "the record `{key}` has changed: an export may have begun"
+                )));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Deletes the objects that are still planned.
+    async fn delete(&self, mut objects: Vec<&mut DoomedObject>) -> Result<(), Error> {
+        objects.retain(|object| object.state == RemovalState::Planned);
+        let mut was_sent = false;
+        for round in 1..=ROUNDS {
+            self.look(&mut objects, was_sent).await?;
+            objects.retain(|object| object.state == RemovalState::Planned);
+            if objects.is_empty() {
+                return Ok(());
+            }
+            if round > 1 {
+                self.interrupted()?;
+            }
+            for batch in objects.chunks_mut(CosClient::DELETE_LIMIT) {
+                self.send(batch, round == ROUNDS).await?;
+            }
+            was_sent = true;
+            objects.retain(|object| object.state == RemovalState::Planned);
+            if objects.is_empty() {
+                return Ok(());
+            }
+            let factor = 2_u32.saturating_pow(round - 1);
+            let pause = FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE);
+            tokio::select! {
+                () = self.exporter.cancel.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether each object is still the one that was proven to be the export's. A version is never
+    /// another one, so it needs no look.
+    async fn look(&self, objects: &mut [&mut DoomedObject], was_sent: bool) -> Result<(), Error> {
+        let looks = objects
+            .iter_mut()
+            .filter(|object| object.version_id.is_none());
+        let looks = looks.map(|object| async move {
+            let looking = self
+                .cos()
+                .head_object(&self.bucket, &self.region, &object.key);
+            match looking.await {
+                Ok(None) if was_sent && self.only_hides => object.state = RemovalState::Hidden,
+                Ok(None) if was_sent => object.state = RemovalState::Deleted,
+                Ok(None) => object.state = RemovalState::Gone,
+                Ok(Some(found)) if found.etag == object.etag => {}
+                Ok(Some(_)) => object.state = RemovalState::Changed,
+                Err(error) => object.fail(&not_seen(error)?),
+            }
+            Ok::<_, Error>(())
+        });
+        let looks = futures_util::stream::iter(looks).buffer_unordered(CONCURRENT_LOOKS);
+        let looked: Vec<Result<(), Error>> = looks.collect().await;
+        looked.into_iter().collect()
+    }
+
+    async fn send(&self, batch: &mut [&mut DoomedObject], is_last: bool) -> Result<(), Error> {
+        let deletions: Vec<Deletion> = batch
+            .iter()
+            .map(|object| Deletion {
+                key: object.key.clone(),
+                version_id: object.version_id.clone(),
+            })
+            .collect();
+        let sending = self
+            .cos()
+            .delete_objects(&self.bucket, &self.region, &deletions);
+        let results = match sending.await {
+            Ok(results) => results,
+            // It may have been processed: the next round's looks will tell.
+            Err(error) if error.kind() == CosErrorKind::NoAnswer && !is_last => return Ok(()),
+            Err(error) if error.kind() == CosErrorKind::Throttled && !is_last => return Ok(()),
+            Err(error) => {
+                for object in batch {
+                    object.fail(&error.to_string());
+                }
+                return Err(error.into());
+            }
+        };
+        for (object, result) in batch.iter_mut().zip(results) {
+            match result {
+                KeyDeletion::Deleted { is_marker } => {
+                    let is_hidden = is_marker && object.version_id.is_none();
+                    object.state = match is_hidden {
+                        true => RemovalState::Hidden,
+                        false => RemovalState::Deleted,
+                    };
+                }
+                KeyDeletion::Refused { code, .. }
+                    if PASSING_CODES.contains(&code.as_str()) && !is_last => {}
+                KeyDeletion::Refused { code, message } => {
+                    object.fail(&format!("COS refused it ({code}): {message}"));
+                }
+                KeyDeletion::NotTold if !is_last => {}
+                KeyDeletion::NotTold => object.fail("COS does not say what became of it"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes in this machine's journal that the files of an export are deleted. The record itself stays.
+    fn note(&self, export: &DoomedExport) {
+        let is_over = export.objects.iter().all(|object| object.is_settled());
+        let Some(export_id) = export.export_id.as_ref().filter(|_| is_over) else {
+            return;
+        };
+        let journal = &self.exporter.journal;
+        let noted = journal.load(export_id).and_then(|record| match record {
+            None => Ok(()),
+            Some(mut record) => {
+                record.removed_at = Some(self.exporter.cloud.now());
+                if record.state.is_live() {
+                    // Nobody will see its end any more.
+                    record.state = RecordState::Failed;
+                }
+                journal.save(&record)
+            }
+        });
+        if let Err(error) = noted {
+            self.exporter.events.warn(error.to_string());
+        }
+    }
+
+    fn cos(&self) -> &CosClient {
+        self.exporter.cloud.cos()
+    }
+
+    fn interrupted(&self) -> Result<(), Error> {
+        match self.exporter.cancel.is_cancelled() {
+            false => Ok(()),
+            true => Err(Error::new(
+                ErrorKind::Interrupted,
+                "interrupted; what was deleted is deleted",
+            )
+            .with_hint("the same command run again goes on with what is left")),
+        }
+    }
+}
+
+impl DoomedExport {
+    /// The files with their delete markers, and what goes after them.
+    fn split(&mut self) -> (&mut [DoomedObject], &mut [DoomedObject]) {
+        let objects = &mut self.objects;
+        let records = objects.iter().filter(|object| object.part == Part::Record);
+        let keys: Vec<_> = records.map(|object| object.key.clone()).collect();
+        let place = objects.iter().position(|object| keys.contains(&object.key));
+        let place = place.unwrap_or(objects.len());
+        objects.split_at_mut(place)
+    }
+}
+
+impl DoomedObject {
+    /// Whether nothing is left of it that would be the export's.
+    fn is_settled(&self) -> bool {
+        matches!(
+            self.state,
+            RemovalState::Deleted | RemovalState::Hidden | RemovalState::Gone
+        )
+    }
+
+    fn fail(&mut self, error: &str) {
+        self.state = RemovalState::Failed;
+        self.error = Some(error.to_owned());
+    }
+}
+
+fn fail<'a>(objects: impl Iterator<Item = &'a mut DoomedObject>, error: &str) {
+    objects.for_each(|object| object.fail(error));
+}
+
+/// The reason of a look that brought nothing; keys that COS does not accept end the run.
+fn not_seen(error: CosError) -> Result<String, Error> {
+    match error.kind() {
+        CosErrorKind::Credentials => Err(error.into()),
+        _ => Ok(error.to_string()),
+    }
+}

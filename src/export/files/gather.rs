@@ -1,0 +1,378 @@
+//! Every look-up behind an inventory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, TryStreamExt};
+
+use super::grouping::{self, Entry, Gathered, Known};
+use super::names::Name;
+use super::{Inventory, Scope, StoredRecord, uploads};
+use crate::cloud::actions::cvm::Image;
+use crate::cloud::cos::{CosError, CosErrorKind, DeleteMarker, Upload, VersionEntry};
+use crate::error::{Error, ErrorKind};
+use crate::export::Exporter;
+use crate::export::claim::CLAIM_LIMIT_BYTES;
+use crate::export::preflight::Fact;
+use crate::export::record::{Record, RecordState};
+use crate::model::{ImageId, ObjectKey, Prefix};
+
+/// Records that are read at once.
+const CONCURRENT_READS: usize = 16;
+
+pub(super) async fn inventory(exporter: &Exporter, scope: Scope) -> Result<Inventory, Error> {
+    let (mut own, unreadable) = exporter.journal.all()?;
+    for line in unreadable {
+        exporter.events.warn(line);
+    }
+    own.retain(|record| is_wanted(&scope, record));
+    let names = own.iter().flat_map(|record| &record.files);
+    let names = names.flat_map(|file| file.watched_keys().cloned());
+    let names: BTreeSet<ObjectKey> = names.collect();
+
+    let cos = exporter.cloud.cos();
+    let versioning = cos.get_versioning(&scope.bucket, &scope.region);
+    // Asked before the listing: an upload that is completed meanwhile is then seen at least once.
+    let listed = list_uploads(exporter, &scope);
+    let (versioning, listed) = tokio::join!(versioning, listed);
+    let versioning = fact(versioning)?;
+    let listed = fact(listed)?;
+    let listing = list(exporter, &scope, &names).await?;
+    let stored = read_records(exporter, &scope, &listing.entries).await?;
+    let uploads = listed.known().map_or(&[][..], Vec::as_slice);
+    let images = images(exporter, &scope, &own, &stored, &listing.entries, uploads).await?;
+    let seen_at = exporter.cloud.now();
+    let gathered = Gathered {
+        bucket: scope.bucket.clone(),
+        region: scope.region.clone(),
+        entries: listing.entries,
+        markers: listing.markers,
+        records: merge(own, stored.records),
+        unreadable: stored.unreadable,
+        uploads: listed.known().cloned().unwrap_or_default(),
+        images,
+        now: seen_at,
+    };
+    let mut exports = grouping::exports(&gathered);
+    exports.retain(|export| {
+        let image_id = export.image_id.as_ref();
+        scope.images.is_empty() || image_id.is_some_and(|id| scope.images.contains(id))
+    });
+    let uploads = match listed {
+        Fact::Known(_) => Fact::Known(uploads::of_exports(&gathered, &scope)),
+        Fact::NotPermitted(reason) => Fact::NotPermitted(reason),
+        Fact::NoAnswer(reason) => Fact::NoAnswer(reason),
+        Fact::NotAsked => Fact::NotAsked,
+    };
+    Ok(Inventory {
+        exports,
+        uploads,
+        versioning,
+        other_objects: listing.others,
+        seen_at,
+        markers: gathered.markers,
+        scope,
+    })
+}
+
+fn is_wanted(scope: &Scope, record: &Record) -> bool {
+    record.bucket == scope.bucket && scope.prefix.covers(record.prefix.as_ref())
+}
+
+/// What could not be looked up, as a fact; keys that COS does not accept end the run.
+fn fact<T>(answer: Result<T, CosError>) -> Result<Fact<T>, Error> {
+    match answer {
+        Ok(value) => Ok(Fact::Known(value)),
+        Err(error) => match error.kind() {
+            CosErrorKind::Credentials => Err(error.into()),
+            CosErrorKind::NotPermitted => Ok(Fact::NotPermitted(error.to_string())),
+            _ => Ok(Fact::NoAnswer(error.to_string())),
+        },
+    }
+}
+
+/// Every unfinished upload whose key starts as the exports' do.
+pub(super) async fn list_uploads(
+    exporter: &Exporter,
+    scope: &Scope,
+) -> Result<Vec<Upload>, CosError> {
+    let cos = exporter.cloud.cos();
+    let (bucket, region) = (&scope.bucket, &scope.region);
+    let start = scope.prefix.keys_start();
+    let mut uploads = Vec::new();
+    let mut marker = None;
+    loop {
+        let page = cos
+            .list_uploads(bucket, region, &start, marker.as_ref())
+            .await?;
+        uploads.extend(page.uploads);
+        // A page that leads to itself would be asked for for ever.
+        if page.next.is_none() || page.next == marker {
+            return Ok(uploads);
+        }
+        marker = page.next;
+    }
+}
+
+/// What the listing brought.
+#[derive(Default)]
+struct Listing {
+    entries: Vec<Entry>,
+    markers: Vec<DeleteMarker>,
+    others: u64,
+}
+
+impl Listing {
+    /// Takes an object in that may be of an export, or counts it.
+    fn take(&mut self, scope: &Scope, names: &BTreeSet<ObjectKey>, found: VersionEntry) {
+        let name = Name::of(&found.object.key);
+        let is_covered = name
+            .as_ref()
+            .is_some_and(|name| scope.prefix.covers(name.prefix()));
+        if is_covered || names.contains(&found.object.key) {
+            self.entries.push(Entry {
+                object: found.object,
+                name,
+                version_id: found.version_id,
+                is_latest: found.is_latest,
+            });
+        } else {
+            self.others += 1;
+        }
+    }
+}
+
+async fn list(
+    exporter: &Exporter,
+    scope: &Scope,
+    names: &BTreeSet<ObjectKey>,
+) -> Result<Listing, Error> {
+    let cos = exporter.cloud.cos();
+    let (bucket, region) = (&scope.bucket, &scope.region);
+    let start = scope.prefix.keys_start();
+    let mut listing = Listing::default();
+    if scope.all_versions {
+        let mut marker = None;
+        loop {
+            let page = cos
+                .list_versions(bucket, region, &start, marker.as_ref())
+                .await?;
+            listing.others += page.others as u64;
+            for version in page.versions {
+                listing.take(scope, names, version);
+            }
+            let markers = page.markers.into_iter();
+            listing.markers.extend(markers.filter(|marker| {
+                Name::of(&marker.key).is_some_and(|name| scope.prefix.covers(name.prefix()))
+                    || names.contains(&marker.key)
+            }));
+            if page.next.is_none() || page.next == marker {
+                return Ok(listing);
+            }
+            marker = page.next;
+        }
+    }
+    let mut marker: Option<String> = None;
+    loop {
+        let page = cos
+            .list_objects(bucket, region, &start, marker.as_deref())
+            .await?;
+        listing.others += page.others as u64;
+        for object in page.objects {
+            let current = VersionEntry {
+                version_id: None,
+                is_latest: true,
+                object,
+            };
+            listing.take(scope, names, current);
+        }
+        // Markers grow; one that does not would be followed for ever.
+        if page.next_marker.is_none() || page.next_marker <= marker {
+            return Ok(listing);
+        }
+        marker = page.next_marker;
+    }
+}
+
+/// The records that stand in the bucket.
+#[derive(Default)]
+struct Stored {
+    records: Vec<Known>,
+    unreadable: Vec<(ObjectKey, Option<Prefix>, ImageId)>,
+}
+
+async fn read_records(
+    exporter: &Exporter,
+    scope: &Scope,
+    entries: &[Entry],
+) -> Result<Stored, Error> {
+    let claims = entries.iter().filter_map(|entry| match &entry.name {
+        Some(Name::Claim { prefix, image_id }) => Some((entry, prefix, image_id)),
+        _ => None,
+    });
+    let reads = claims.map(|(entry, prefix, image_id)| async move {
+        let read = read_record(exporter, scope, entry, prefix.as_ref(), image_id).await?;
+        Ok::<_, Error>((entry, prefix, image_id, read))
+    });
+    let reads = futures_util::stream::iter(reads).buffered(CONCURRENT_READS);
+    let reads: Vec<_> = reads.try_collect().await?;
+    let mut stored = Stored::default();
+    for (entry, prefix, image_id, read) in reads {
+        match read {
+            Ok(None) => {}
+            Ok(Some(record)) => stored.records.push(Known {
+                record,
+                stored: vec![StoredRecord {
+                    key: entry.object.key.clone(),
+                    version_id: entry.version_id.clone(),
+                    is_latest: entry.is_latest,
+                    size_bytes: entry.object.size_bytes,
+                    etag: entry.object.etag.clone(),
+                }],
+            }),
+            Err(problem) => {
+                let key = &entry.object.key;
+                exporter
+                    .events
+                    .warn(format!("`{key}` is left alone: {problem}"));
+                let unreadable = (key.clone(), prefix.clone(), image_id.clone());
+                stored.unreadable.push(unreadable);
+            }
+        }
+    }
+    Ok(stored)
+}
+
+/// One record, or why it is none that can be used. Anybody who may write to the bucket may have written it,
+/// so it counts only where it speaks of its own place, and only for names that its export can have.
+async fn read_record(
+    exporter: &Exporter,
+    scope: &Scope,
+    entry: &Entry,
+    prefix: Option<&Prefix>,
+    image_id: &ImageId,
+) -> Result<Result<Option<Record>, String>, Error> {
+    let (bucket, region) = (&scope.bucket, &scope.region);
+    let (key, version_id) = (&entry.object.key, entry.version_id.as_deref());
+    let reading =
+        exporter
+            .cloud
+            .cos()
+            .get_small_object(bucket, region, key, version_id, CLAIM_LIMIT_BYTES);
+    if entry.object.size_bytes > CLAIM_LIMIT_BYTES as u64 {
+        return Ok(Err("it is too large for a record".to_owned()));
+    }
+    let body = match reading.await {
+        Ok(None) => return Ok(Ok(None)),
+        Ok(Some((_, body))) => body,
+        Err(error) if error.kind() == CosErrorKind::Credentials => return Err(error.into()),
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let mut record = match Record::from_json(&body) {
+        Ok(record) => record,
+        Err(problem) => return Ok(Err(problem.to_string())),
+    };
+    let is_its_own = record.bucket == *bucket
+        && record.prefix.as_ref() == prefix
+        && record.image_id == *image_id
+        && record.names_itself();
+    if !is_its_own {
+        return Ok(Err("it is a copy of another place's record".to_owned()));
+    }
+    let identity = record.identity();
+    let can_have =
+        |key: &ObjectKey| Name::of(key).is_some_and(|name| grouping::may_be_of(&identity, &name));
+    for file in &mut record.files {
+        file.names.retain(|name| can_have(&name.key));
+        if file
+            .object
+            .as_ref()
+            .is_some_and(|object| !can_have(&object.key))
+        {
+            file.object = None;
+        }
+    }
+    Ok(Ok(Some(record)))
+}
+
+/// Every export once, those with a record in the bucket first, the newest first: what two records claim is
+/// the newer one's.
+fn merge(own: Vec<Record>, stored: Vec<Known>) -> Vec<Known> {
+    let mut merged: BTreeMap<_, Known> = BTreeMap::new();
+    let own = own.into_iter().map(|record| Known {
+        record,
+        stored: Vec::new(),
+    });
+    for mut known in own.chain(stored) {
+        let export_id = known.record.export_id.clone();
+        match merged.remove(&export_id) {
+            None => {}
+            Some(other) => {
+                known.stored.extend(other.stored);
+                if progress(&other.record) >= progress(&known.record) {
+                    known.record = other.record;
+                }
+            }
+        }
+        merged.insert(export_id, known);
+    }
+    let mut merged: Vec<Known> = merged.into_values().collect();
+    merged.sort_by_key(|known| {
+        let created_at = known.record.created_at;
+        (known.stored.is_empty(), std::cmp::Reverse(created_at))
+    });
+    merged
+}
+
+/// How much a record knows: one that has seen the end knows more.
+fn progress(record: &Record) -> (u8, usize) {
+    let stage = match record.state {
+        RecordState::Queued => 0,
+        RecordState::Intended => 1,
+        RecordState::Submitted => 2,
+        RecordState::Complete
+        | RecordState::Failed
+        | RecordState::Refused
+        | RecordState::Abandoned => 3,
+    };
+    let objects = record.files.iter().filter(|file| file.object.is_some());
+    (stage, objects.count())
+}
+
+/// The account's images, where a name of the API stands that no record names, or is being written. Without the right to list
+/// them such a name proves nothing.
+async fn images(
+    exporter: &Exporter,
+    scope: &Scope,
+    own: &[Record],
+    stored: &Stored,
+    entries: &[Entry],
+    uploads: &[Upload],
+) -> Result<Vec<Image>, Error> {
+    let records = own
+        .iter()
+        .chain(stored.records.iter().map(|known| &known.record));
+    let recorded: BTreeSet<(&ObjectKey, &str)> = records
+        .flat_map(|record| &record.files)
+        .filter_map(|file| file.object.as_ref())
+        .map(|object| (&object.key, object.etag.as_str()))
+        .collect();
+    let is_open = |entry: &Entry| {
+        let object = (&entry.object.key, entry.object.etag.as_str());
+        matches!(entry.name, Some(Name::Api { .. })) && !recorded.contains(&object)
+    };
+    let is_of_api = |upload: &Upload| matches!(Name::of(&upload.key), Some(Name::Api { .. }));
+    if !entries.iter().any(is_open) && !uploads.iter().any(is_of_api) {
+        return Ok(Vec::new());
+    }
+    match exporter.images(&scope.region, &[]).await {
+        Ok(images) => Ok(images),
+        Err(error) if error.kind() == ErrorKind::Credentials => Err(error),
+        Err(error) => {
+            exporter.events.warn(format!(
+                "the account's images could not be listed ({error}), so names alone prove nothing; \
+                 allow `cvm:DescribeImages`"
+            ));
+            Ok(Vec::new())
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! From objects and records to exports: which object is whose, and what proves it. Pure.
+//!
+//! Three things can prove that an object is a file of an export:
+//!
+//! - a record names this very object, by key and ETag;
+//! - a record of an export whose end nobody has seen names its key, and it was written while that export
+//!   can have run;
+//! - its name is the API's, and the account has an image of that id with a disk of that snapshot.
+//!
+//! A record that names another ETag for the key disproves it. The console's names prove nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+
+use super::names::Name;
+use super::{Blocked, ListedExport, ListedFile, ListedState, Proof, StoredRecord};
+use crate::cloud::actions::cvm::Image;
+use crate::cloud::cos::{DeleteMarker, ObjectEntry, ObjectMeta, Upload};
+use crate::export::record::{Record, RecordFile, RecordState};
+use crate::export::request::{DiskRole, Identity};
+use crate::export::resume::default_timeout;
+use crate::export::watch::is_new;
+use crate::model::{BucketName, ImageFormat, ImageId, ObjectKey, Prefix, Region};
+
+/// How long after its default timeout an export of which nothing is heard is still taken for one that
+/// may run.
+const GRACE: TimeDelta = TimeDelta::days(1);
+
+/// An object, or a version of one, whose name or record says that it may be of an export.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) object: ObjectEntry,
+    pub(super) name: Option<Name>,
+    /// Its version, where versions were listed.
+    pub(super) version_id: Option<String>,
+    pub(super) is_latest: bool,
+}
+
+/// A record, and where it was found.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) record: Record,
+    /// The objects in the bucket that hold it; none where only the journal does.
+    pub(super) stored: Vec<StoredRecord>,
+}
+
+/// What was looked up about one bucket.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pub(super) bucket: BucketName,
+    pub(super) region: Region,
+    pub(super) entries: Vec<Entry>,
+    pub(super) markers: Vec<DeleteMarker>,
+    /// Those of the bucket and those of the journal, each export once.
+    pub(super) records: Vec<Known>,
+    /// Where a record stands that cannot be read.
+    pub(super) unreadable: Vec<(ObjectKey, Option<Prefix>, ImageId)>,
+    pub(super) uploads: Vec<Upload>,
+    pub(super) images: Vec<Image>,
+    pub(super) now: DateTime<Utc>,
+}
+
+/// Whether an export that nobody has seen end can not be running any more: its default timeout, and a day,
+/// are over.
+pub(super) fn is_overdue(record: &Record, now: DateTime<Utc>) -> bool {
+    last_moment(record) < now
+}
+
+fn last_moment(record: &Record) -> DateTime<Utc> {
+    let begun = record.submitted_at.unwrap_or(record.created_at);
+    let timeout = TimeDelta::from_std(default_timeout(record)).unwrap_or(TimeDelta::MAX);
+    begun
+        .checked_add_signed(timeout)
+        .and_then(|end| end.checked_add_signed(GRACE))
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// Whether a key with `name` may be written by the export `identity`, by its name alone.
+pub(super) fn may_be_of(identity: &Identity, name: &Name) -> bool {
+    if name.prefix() != identity.prefix.as_ref() {
+        return false;
+    }
+    match name {
+        Name::Api {
+            image_id, format, ..
+        } => *image_id == identity.image_id && *format == identity.format,
+        Name::Console { format, .. } => *format == identity.format,
+        Name::Claim { image_id, .. } => *image_id == identity.image_id,
+    }
+}
+
+/// The exports of a bucket, the oldest first.
+pub(super) fn exports(gathered: &Gathered) -> Vec<ListedExport> {
+    let Gathered { entries, now, .. } = gathered;
+    let places = Places::of(entries);
+    let mut is_taken = vec![false; entries.len()];
+    let mut is_disproved = vec![false; entries.len()];
+    let mut exports = Vec::new();
+    for known in &gathered.records {
+        let record = &known.record;
+        let has_begun = record.state.is_live()
+            || matches!(record.state, RecordState::Complete | RecordState::Failed);
+        let mut files = Vec::new();
+        let mut found = BTreeSet::new();
+        for (place, file) in record.files.iter().enumerate().filter(|_| has_begun) {
+            for position in places.of_file(file) {
+                let entry = &entries[position];
+                if is_taken[position] || matches!(entry.name, Some(Name::Claim { .. })) {
+                    continue;
+                }
+                match says_of(record, file, entry) {
+                    Says::Nothing => {}
+                    Says::Another => is_disproved[position] = true,
+                    Says::Its => {
+                        is_taken[position] = true;
+                        found.insert(place);
+                        files.push(recorded_file(file, entry));
+                    }
+                }
+            }
+        }
+        // A record of the journal alone, nothing of which is in the bucket, is for `status` to tell.
+        let is_running = record.state.is_live() && !is_overdue(record, *now);
+        if files.is_empty() && known.stored.is_empty() && !is_running {
+            continue;
+        }
+        let state = match (found.len(), record.files.len()) {
+            (found, all) if found == all && all > 0 => ListedState::Complete,
+            _ if is_running => ListedState::Running,
+            _ if record.state.is_live() => ListedState::Lost,
+            (0, _) => ListedState::Gone,
+            _ => ListedState::Partial,
+        };
+        exports.push(of_record(known, state, files));
+    }
+    exports.extend(unrecorded(gathered, &is_taken, &is_disproved));
+    for export in &mut exports {
+        export.bucket = gathered.bucket.clone();
+        export.region = gathered.region.clone();
+        export.size_bytes = export.files.iter().map(|file| file.size_bytes).sum();
+        let newest = export
+            .files
+            .iter()
+            .filter_map(|file| file.last_modified)
+            .max();
+        export.exported_at = export.exported_at.or(newest);
+        export.age_seconds = export
+            .exported_at
+            .and_then(|time| u64::try_from((*now - time).num_seconds()).ok());
+        export.blocked = blocked(export, gathered, &places);
+        if matches!(export.blocked, Some(Blocked::Running { .. })) {
+            export.state = ListedState::Running;
+        }
+    }
+    exports.sort_by(|a, b| (a.exported_at, &a.export_id).cmp(&(b.exported_at, &b.export_id)));
+    exports
+}
+
+/// What a record says of an object.
+enum Says {
+    Nothing,
+    Its,
+    Another,
+}
+
+fn says_of(record: &Record, file: &RecordFile, entry: &Entry) -> Says {
+    let object = &entry.object;
+    if let Some(recorded) = &file.object {
+        if recorded.key != object.key {
+            return Says::Nothing;
+        }
+        if !object.etag.is_empty() && recorded.etag == object.etag {
+            return Says::Its;
+        }
+        // A version from before is another export's, of which this record says nothing.
+        let second = |time: DateTime<Utc>| time.trunc_subsecs(0);
+        let is_before = match (object.last_modified, recorded.last_modified) {
+            (Some(written), Some(recorded)) => second(written) < second(recorded),
+            _ => false,
+        };
+        return if is_before {
+            Says::Nothing
+        } else {
+            Says::Another
+        };
+    }
+    let name = file.names.iter().find(|name| name.key == object.key);
+    let (Some(name), Some(submitted_at)) = (name, record.submitted_at) else {
+        return Says::Nothing;
+    };
+    // Nobody has noted the object, so it must have come while the export can have run.
+    let is_in_time = object.last_modified.is_some_and(|written| {
+        written >= submitted_at - TimeDelta::seconds(2) && written <= last_moment(record)
+    });
+    if is_in_time && is_new(&name.baseline, &meta_of(entry), submitted_at) {
+        Says::Its
+    } else {
+        Says::Nothing
+    }
+}
+
+/// A listed object as HEAD would tell it, so that both can be compared.
+fn meta_of(entry: &Entry) -> ObjectMeta {
+    let object = &entry.object;
+    ObjectMeta {
+        key: object.key.clone(),
+        size_bytes: object.size_bytes,
+        etag: object.etag.clone(),
+        crc64: None,
+        storage_class: object.storage_class.to_string(),
+        last_modified: object.last_modified.map(|time| time.trunc_subsecs(0)),
+        version_id: entry.version_id.clone(),
+    }
+}
+
+fn file_of(entry: &Entry, proof: Proof) -> ListedFile {
+    let object = &entry.object;
+    let (disk, device, snapshot_id) = match &entry.name {
+        Some(Name::Api {
+            disk, snapshot_id, ..
+        }) => (Some(*disk), None, Some(snapshot_id.clone())),
+        Some(Name::Console { device, .. }) => (None, Some(device.clone()), None),
+        _ => (None, None, None),
+    };
+    ListedFile {
+        key: object.key.clone(),
+        version_id: entry.version_id.clone(),
+        is_latest: entry.is_latest,
+        disk,
+        device,
+        snapshot_id,
+        size_bytes: object.size_bytes,
+        etag: object.etag.clone(),
+        storage_class: object.storage_class.clone(),
+        last_modified: object.last_modified,
+        proof,
+        doubt: None,
+    }
+}
+
+fn recorded_file(file: &RecordFile, entry: &Entry) -> ListedFile {
+    ListedFile {
+        disk: Some(file.disk),
+        device: Some(file.device.clone()),
+        snapshot_id: file.snapshot_id.clone(),
+        ..file_of(entry, Proof::Record)
+    }
+}
+
+fn of_record(known: &Known, state: ListedState, files: Vec<ListedFile>) -> ListedExport {
+    let record = &known.record;
+    let newest = files.iter().filter_map(|file| file.last_modified).max();
+    let ended_at = record.completed_at.or(newest).or(record.submitted_at);
+    ListedExport {
+        export_id: Some(record.export_id.clone()),
+        image_id: Some(record.image_id.clone()),
+        image_name: record.image_name.clone(),
+        prefix: record.prefix.clone(),
+        state,
+        exported_at: Some(ended_at.unwrap_or(record.created_at)),
+        files,
+        records: known.stored.clone(),
+        identity: Some(record.identity()),
+        watched: record
+            .files
+            .iter()
+            .flat_map(RecordFile::watched_keys)
+            .cloned()
+            .collect(),
+        ..ListedExport::new(record.format, &record.bucket, &record.region)
+    }
+}
+
+/// What no record names, by the names: those of the API of one image and prefix together, those of the
+/// console of one prefix, and each object that a record disproves by itself.
+fn unrecorded(gathered: &Gathered, is_taken: &[bool], is_disproved: &[bool]) -> Vec<ListedExport> {
+    type Group<'a> = (Option<&'a Prefix>, Option<&'a ImageId>, &'static str, bool);
+    let mut groups: BTreeMap<Group<'_>, ListedExport> = BTreeMap::new();
+    for (position, entry) in gathered.entries.iter().enumerate() {
+        let (prefix, image_id, format) = match &entry.name {
+            _ if is_taken[position] => continue,
+            Some(Name::Api {
+                prefix,
+                image_id,
+                format,
+                ..
+            }) => (prefix, Some(image_id), *format),
+            Some(Name::Console { prefix, format, .. }) => (prefix, None, *format),
+            _ => continue,
+        };
+        let is_replaced = is_disproved[position];
+        let name = entry.name.as_ref();
+        let image = name.and_then(|name| image_of(&gathered.images, name));
+        let file = match (is_replaced, image) {
+            (true, _) => ListedFile {
+                doubt: Some("another object than the one that its record names"),
+                ..file_of(entry, Proof::None)
+            },
+            (false, Some(_)) => file_of(entry, Proof::Image),
+            (false, None) => ListedFile {
+                doubt: Some(match image_id {
+                    Some(_) => {
+                        "no record names it, and no image of this account and region has that disk"
+                    }
+                    None => "no record names it, and the console's names say of no image",
+                }),
+                ..file_of(entry, Proof::None)
+            },
+        };
+        let group = (prefix.as_ref(), image_id, format.extension(), is_replaced);
+        let export = groups.entry(group).or_insert_with(|| {
+            let identity = image_id.map(|image_id| Identity {
+                bucket: gathered.bucket.clone(),
+                image_id: image_id.clone(),
+                prefix: prefix.clone(),
+                format,
+            });
+            ListedExport {
+                image_id: image_id.cloned(),
+                image_name: image.map(|image| image.image_name.clone()),
+                prefix: prefix.clone(),
+                identity,
+                ..ListedExport::new(format, &gathered.bucket, &gathered.region)
+            }
+        });
+        export.files.push(file);
+    }
+    let mut exports: Vec<ListedExport> = groups.into_values().collect();
+    for export in &mut exports {
+        let is_proven = export.files.iter().all(|file| file.proof == Proof::Image);
+        let mut disks = export.files.iter().filter(|file| file.is_latest);
+        export.state = match disks.any(|file| file.disk == Some(DiskRole::System)) {
+            _ if !is_proven => ListedState::Unknown,
+            true => ListedState::Complete,
+            false => ListedState::Partial,
+        };
+    }
+    exports
+}
+
+/// The image whose disk a file is by its name.
+pub(super) fn image_of<'a>(images: &'a [Image], name: &Name) -> Option<&'a Image> {
+    let Name::Api {
+        image_id,
+        disk,
+        snapshot_id,
+        ..
+    } = name
+    else {
+        return None;
+    };
+    let usage = match disk {
+        DiskRole::System => "SYSTEM_DISK",
+        DiskRole::Data => "DATA_DISK",
+    };
+    images.iter().find(|image| {
+        image.image_id == *image_id.as_str()
+            && image.snapshot_set.iter().any(|snapshot| {
+                snapshot.snapshot_id == *snapshot_id.as_str() && snapshot.disk_usage == *usage
+            })
+    })
+}
+
+/// Why nothing of `export` may be deleted, if there is a reason.
+fn blocked(export: &ListedExport, gathered: &Gathered, places: &Places<'_>) -> Option<Blocked> {
+    if let Some(upload) = gathered
+        .uploads
+        .iter()
+        .find(|upload| export.is_written_by(upload))
+    {
+        return Some(Blocked::Running {
+            reason: format!("an upload of `{}` is unfinished", upload.key),
+        });
+    }
+    if export.state == ListedState::Running {
+        return Some(Blocked::Running {
+            reason: "it was submitted, and nobody has seen its end".to_owned(),
+        });
+    }
+    // One that runs under the same names would write over these files.
+    let identity = export.identity.as_ref()?;
+    let running = gathered.records.iter().find(|known| {
+        let record = &known.record;
+        let is_running = record.state.is_live() && !is_overdue(record, gathered.now);
+        is_running
+            && record.identity() == *identity
+            && Some(&record.export_id) != export.export_id.as_ref()
+    });
+    if let Some(known) = running.filter(|known| !is_all_there(known, gathered, places)) {
+        return Some(Blocked::Running {
+            reason: format!("export `{}` of the same names runs", known.record.export_id),
+        });
+    }
+    let (key, ..) = gathered.unreadable.iter().find(|(_, prefix, image_id)| {
+        *prefix == identity.prefix && *image_id == identity.image_id
+    })?;
+    Some(Blocked::UnreadableRecord {
+        reason: format!("the record `{key}` cannot be read, so it may be running"),
+    })
+}
+
+/// Whether every file of a record stands in the bucket.
+fn is_all_there(known: &Known, gathered: &Gathered, places: &Places<'_>) -> bool {
+    let record = &known.record;
+    record.files.iter().all(|file| {
+        let mut entries = places.of_file(file).map(|place| &gathered.entries[place]);
+        entries.any(|entry| matches!(says_of(record, file, entry), Says::Its))
+    })
+}
+
+/// Where the entries of each key are.
+struct Places<'a>(HashMap<&'a ObjectKey, Vec<usize>>);
+
+impl<'a> Places<'a> {
+    fn of(entries: &'a [Entry]) -> Self {
+        let mut places: HashMap<&ObjectKey, Vec<usize>> = HashMap::new();
+        for (place, entry) in entries.iter().enumerate() {
+            places.entry(&entry.object.key).or_default().push(place);
+        }
+        Self(places)
+    }
+
+    /// Those under the names of `file`.
+    fn of_file(&self, file: &RecordFile) -> impl Iterator<Item = usize> {
+        let keys: BTreeSet<&ObjectKey> = file
+            .watched_keys()
+            .chain(file.object.iter().map(|object| &object.key))
+            .collect();
+        let places = keys.into_iter().filter_map(|key| self.0.get(key));
+        places.flatten().copied()
+    }
+}
+
+impl ListedExport {
+    pub(super) fn new(format: ImageFormat, bucket: &BucketName, region: &Region) -> Self {
+        Self {
+            export_id: None,
+            bucket: bucket.clone(),
+            region: region.clone(),
+            image_id: None,
+            image_name: None,
+            prefix: None,
+            format,
+            state: ListedState::Unknown,
+            exported_at: None,
+            age_seconds: None,
+            size_bytes: 0,
+            files: Vec::new(),
+            records: Vec::new(),
+            blocked: None,
+            identity: None,
+            watched: BTreeSet::new(),
+        }
+    }
+
+    /// Whether an unfinished upload writes one of its files, or may by its name.
+    pub(super) fn is_written_by(&self, upload: &Upload) -> bool {
+        let is_named = self.watched.contains(&upload.key)
+            || self.files.iter().any(|file| file.key == upload.key);
+        let identity = self.identity.as_ref();
+        is_named
+            || Name::of(&upload.key)
+                .is_some_and(|name| identity.is_some_and(|identity| may_be_of(identity, &name)))
+    }
+}

@@ -1,0 +1,265 @@
+//! What exports lie in a bucket, and getting rid of them.
+//!
+//! ```text
+//! listing, records, uploads, images ─► grouping (pure) ─► inventory ─► selection (pure) ─► removal ─► deletion
+//! ```
+//!
+//! [`Files`] is the door. Nothing is deleted that is not proven to be of an export, and nothing of an
+//! export that runs or may run.
+
+mod deletion;
+mod gather;
+mod grouping;
+mod names;
+mod removal;
+mod uploads;
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::cloud::cos::{DeleteMarker, Versioning};
+use crate::error::Error;
+use crate::export::Exporter;
+use crate::export::preflight::Fact;
+use crate::export::request::{DiskRole, Identity};
+use crate::model::{
+    BucketName, CloudText, ExportId, ImageFormat, ImageId, ObjectKey, Prefix, Region, SnapshotId,
+};
+
+pub use names::PrefixFilter;
+pub use removal::{DoomedExport, DoomedObject, Part, Removal, RemovalState, Selection, Stay};
+pub use uploads::{AbortPlan, DoomedUpload};
+
+/// Which exports are looked at.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// The bucket, with its AppId.
+    pub bucket: BucketName,
+    /// Its region.
+    pub region: Region,
+    /// Those with such a prefix.
+    pub prefix: PrefixFilter,
+    /// Those of these images; of all where none is named.
+    pub images: Vec<ImageId>,
+    /// Whether versions that are not current are looked at, too.
+    pub all_versions: bool,
+}
+
+/// What proves that an object is a file of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// A record in the bucket or in this machine's journal names it.
+    Record,
+    /// Its name is the API's, and the account has the image and its disk.
+    Image,
+    /// Nothing: it looks like one.
+    None,
+}
+
+/// How whole an export is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ListedState {
+    /// Every file is there.
+    Complete,
+    /// It runs, or may run.
+    Running,
+    /// Some of its files are there.
+    Partial,
+    /// Only its record is there.
+    Gone,
+    /// It was submitted so long ago that it can not be running, and is not complete.
+    Lost,
+    /// Nothing says how many files belong to it.
+    Unknown,
+}
+
+impl ListedState {
+    /// The word for people.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Running => "running",
+            Self::Partial => "partial",
+            Self::Gone => "gone",
+            Self::Lost => "lost",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Why nothing of an export may be deleted now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Blocked {
+    /// It runs, or another one under its names does.
+    Running {
+        /// What says so.
+        reason: String,
+    },
+    /// A record in its place cannot be read.
+    UnreadableRecord {
+        /// Which one.
+        reason: String,
+    },
+}
+
+impl Blocked {
+    /// What is in the way.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Running { reason } | Self::UnreadableRecord { reason } => reason,
+        }
+    }
+}
+
+/// One export in a bucket.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListedExport {
+    /// This tool's name for it, where a record tells it.
+    pub export_id: Option<ExportId>,
+    /// The bucket.
+    pub bucket: BucketName,
+    /// The bucket's region.
+    pub region: Region,
+    /// The image, where a record or a name tells it.
+    pub image_id: Option<ImageId>,
+    /// The image's name, where it is known.
+    pub image_name: Option<CloudText>,
+    /// The start of its files' names.
+    pub prefix: Option<Prefix>,
+    /// The files' format.
+    pub format: ImageFormat,
+    /// How whole it is.
+    pub state: ListedState,
+    /// When its last file was completed, or else when it was submitted.
+    pub exported_at: Option<DateTime<Utc>>,
+    /// How long ago that was, by the server's clock.
+    pub age_seconds: Option<u64>,
+    /// What its files hold together.
+    pub size_bytes: u64,
+    /// Its files that are there.
+    pub files: Vec<ListedFile>,
+    /// Its records in the bucket.
+    pub records: Vec<StoredRecord>,
+    /// Why nothing of it may be deleted now.
+    pub blocked: Option<Blocked>,
+    /// What would make another export write the same files.
+    #[serde(skip)]
+    pub(crate) identity: Option<Identity>,
+    /// Every key under which its files may appear.
+    #[serde(skip)]
+    pub(crate) watched: BTreeSet<ObjectKey>,
+}
+
+/// One file of an export.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListedFile {
+    /// Its key.
+    pub key: ObjectKey,
+    /// Its version, where versions were listed.
+    pub version_id: Option<String>,
+    /// Whether it is what a GET without a version brings.
+    pub is_latest: bool,
+    /// System or data, where that is known.
+    pub disk: Option<DiskRole>,
+    /// The disk's name by the console's rule, where that is known.
+    pub device: Option<String>,
+    /// The disk's snapshot, where that is known.
+    pub snapshot_id: Option<SnapshotId>,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Its ETag.
+    pub etag: String,
+    /// Its storage class.
+    pub storage_class: CloudText,
+    /// When it was written.
+    pub last_modified: Option<DateTime<Utc>>,
+    /// What proves that it is of an export.
+    pub proof: Proof,
+    /// Why nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<&'static str>,
+}
+
+/// A record that stands in the bucket.
+#[derive(Clone, Debug, Serialize)]
+pub struct StoredRecord {
+    /// Its key.
+    pub key: ObjectKey,
+    /// Its version, where versions were listed.
+    pub version_id: Option<String>,
+    /// Whether it is what a GET without a version brings.
+    pub is_latest: bool,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Its ETag.
+    #[serde(skip)]
+    pub(crate) etag: String,
+}
+
+/// An unfinished upload under the name of a file of an export.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListedUpload {
+    /// The key that the object will have.
+    pub key: ObjectKey,
+    /// COS's name for the upload.
+    pub upload_id: String,
+    /// When it was begun.
+    pub initiated: Option<DateTime<Utc>>,
+    /// The export whose record names it.
+    pub export_id: Option<ExportId>,
+    /// The image, where a record or the name tells it.
+    pub image_id: Option<ImageId>,
+    /// What proves that it is of an export.
+    pub proof: Proof,
+    /// The export that runs and may be writing it.
+    #[serde(skip)]
+    pub(crate) running: Option<String>,
+}
+
+/// What lies in one bucket.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    /// What was looked at.
+    pub scope: Scope,
+    /// The exports, the oldest first.
+    pub exports: Vec<ListedExport>,
+    /// The unfinished uploads of exports.
+    pub uploads: Fact<Vec<ListedUpload>>,
+    /// Whether the bucket keeps what is overwritten and deleted.
+    pub versioning: Fact<Versioning>,
+    /// How many other objects were seen on the way.
+    pub other_objects: u64,
+    /// The server's time of the look.
+    pub seen_at: DateTime<Utc>,
+    /// The delete markers under names of exports and records.
+    pub(crate) markers: Vec<DeleteMarker>,
+}
+
+/// Looks at the exports in buckets, and deletes them.
+#[derive(Clone, Debug)]
+pub struct Files {
+    exporter: Exporter,
+}
+
+impl Files {
+    /// Works with the clients, the journal and the events of `exporter`.
+    #[must_use]
+    pub fn new(exporter: Exporter) -> Self {
+        Self { exporter }
+    }
+
+    /// What lies in the bucket. The listing is read page by page, and only what may be of an export is kept.
+    ///
+    /// # Errors
+    /// When the bucket cannot be listed or the journal cannot be read.
+    pub async fn list(&self, scope: Scope) -> Result<Inventory, Error> {
+        gather::inventory(&self.exporter, scope).await
+    }
+}

@@ -1,0 +1,469 @@
+//! What is to be deleted, and why the rest stays. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::{Blocked, Inventory, ListedExport, ListedState, Proof, Scope};
+use crate::cloud::cos::Versioning;
+use crate::error::{Error, ErrorKind};
+use crate::export::preflight::Fact;
+use crate::export::request::{Identity, claim_key};
+use crate::model::{ExportId, ImageFormat, ImageId, ObjectKey, Prefix};
+
+/// Which exports are to go.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// These, whatever their age; nothing else counts then.
+    pub export_ids: Vec<ExportId>,
+    /// Those whose last file is older than this.
+    pub older_than: Option<Duration>,
+    /// Those that are not among the newest complete ones of their image.
+    pub keep_last: Option<usize>,
+}
+
+/// What an object is to its export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// A disk.
+    File,
+    /// The record beside the files.
+    Record,
+    /// A delete marker, which has no bytes.
+    Marker,
+}
+
+/// How far the deletion of one object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RemovalState {
+    /// It stands.
+    Planned,
+    /// It is deleted.
+    Deleted,
+    /// A delete marker hides it; it is stored and paid for as before.
+    Hidden,
+    /// It was not there any more.
+    Gone,
+    /// Another object stands in its place, which was left alone.
+    Changed,
+    /// It could not be deleted.
+    Failed,
+}
+
+/// One object that is to go.
+#[derive(Clone, Debug, Serialize)]
+pub struct DoomedObject {
+    /// Its key.
+    pub key: ObjectKey,
+    /// The version that is to go for good.
+    pub version_id: Option<String>,
+    /// What it is.
+    pub part: Part,
+    /// Its size.
+    pub size_bytes: u64,
+    /// How far it is.
+    pub state: RemovalState,
+    /// What failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The ETag of what was proven to be the export's.
+    #[serde(skip)]
+    pub(crate) etag: String,
+}
+
+/// One export that is to go.
+#[derive(Clone, Debug, Serialize)]
+pub struct DoomedExport {
+    /// This tool's name for it, where a record tells it.
+    pub export_id: Option<ExportId>,
+    /// Its image.
+    pub image_id: Option<ImageId>,
+    /// The start of its files' names.
+    pub prefix: Option<Prefix>,
+    /// The files' format.
+    pub format: ImageFormat,
+    /// When its last file was completed.
+    pub exported_at: Option<DateTime<Utc>>,
+    /// Its age.
+    pub age_seconds: Option<u64>,
+    /// Its objects, the records last.
+    pub objects: Vec<DoomedObject>,
+    /// What was listed of it.
+    #[serde(skip)]
+    pub(crate) listed: ListedExport,
+    /// The key of its record, and the ETag of what stands there.
+    #[serde(skip)]
+    pub(crate) claim: Option<(ObjectKey, Option<String>)>,
+}
+
+/// What stays, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stay {
+    /// An export or a key.
+    pub what: String,
+    /// The reason.
+    pub why: String,
+}
+
+/// A deletion: first a plan, then what became of it.
+#[derive(Clone, Debug)]
+pub struct Removal {
+    /// Where.
+    pub scope: Scope,
+    /// Whether the bucket keeps what is deleted; `None` where nobody could tell.
+    pub versioning: Option<Versioning>,
+    /// The exports that go.
+    pub exports: Vec<DoomedExport>,
+    /// What stays.
+    pub stays: Vec<Stay>,
+}
+
+impl Removal {
+    /// Every object of every export.
+    pub fn objects(&self) -> impl Iterator<Item = &DoomedObject> {
+        self.exports.iter().flat_map(|export| &export.objects)
+    }
+
+    /// Whether a plain delete frees nothing here.
+    #[must_use]
+    pub fn only_hides(&self) -> bool {
+        !self.scope.all_versions
+            && matches!(
+                self.versioning,
+                Some(Versioning::Enabled | Versioning::Suspended)
+            )
+    }
+}
+
+impl DoomedExport {
+    /// How people call it.
+    #[must_use]
+    pub fn title(&self) -> String {
+        self.listed.title()
+    }
+}
+
+impl ListedExport {
+    /// How people call it: by its id, or by what is known of it.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match (&self.export_id, &self.image_id, &self.prefix) {
+            (Some(id), Some(image_id), _) => format!("export `{id}` of image `{image_id}`"),
+            (_, Some(image_id), Some(prefix)) => {
+                format!("the export of image `{image_id}` under prefix `{prefix}`")
+            }
+            (_, Some(image_id), None) => format!("the export of image `{image_id}` without prefix"),
+            (_, None, Some(prefix)) => format!("the files under prefix `{prefix}`"),
+            (_, None, None) => "the files without prefix".to_owned(),
+        }
+    }
+
+    fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+}
+
+/// Chooses from `inventory` what `selection` means. `is_removed` says of an export that is not there whether
+/// it is known to be deleted already.
+///
+/// # Errors
+/// [`ErrorKind::Precondition`] when one that is meant runs or may run, or is not there, and
+/// [`ErrorKind::Permission`] when running ones could not be told.
+pub(super) fn select(
+    inventory: Inventory,
+    selection: &Selection,
+    is_removed: impl Fn(&ExportId) -> bool,
+) -> Result<Removal, Error> {
+    if let Some(reason) = inventory.uploads.why_unknown() {
+        return Err(unseen_uploads(&inventory.uploads, reason));
+    }
+    let mut stays = Vec::new();
+    let meant = meant(&inventory, selection, is_removed, &mut stays)?;
+    refuse_running(&inventory.exports, &meant, selection)?;
+    let mut doomed = BTreeSet::new();
+    for (place, export) in inventory.exports.iter().enumerate() {
+        let mut stay = |why: String| {
+            stays.push(Stay {
+                what: export.title(),
+                why,
+            });
+        };
+        match &meant[place] {
+            Err(why) => stay(why.clone()),
+            Ok(()) if export.blocked.is_some() => {
+                stay(
+                    export
+                        .blocked
+                        .as_ref()
+                        .map_or_else(String::new, |it| it.reason().to_owned()),
+                );
+            }
+            Ok(()) => {
+                doomed.insert(place);
+            }
+        }
+    }
+    let exports = inventory.exports.iter().enumerate();
+    let exports = exports.filter(|(place, _)| doomed.contains(place));
+    let mut exports: Vec<DoomedExport> = exports
+        .filter_map(|(_, export)| doom(export, &inventory, &mut stays))
+        .collect();
+    add_markers(&mut exports, &inventory);
+    Ok(Removal {
+        versioning: inventory.versioning.known().copied(),
+        scope: inventory.scope,
+        exports,
+        stays,
+    })
+}
+
+/// For each export that it is meant, or why it is not.
+fn meant(
+    inventory: &Inventory,
+    selection: &Selection,
+    is_removed: impl Fn(&ExportId) -> bool,
+    stays: &mut Vec<Stay>,
+) -> Result<Vec<Result<(), String>>, Error> {
+    let exports = &inventory.exports;
+    if !selection.export_ids.is_empty() {
+        for id in &selection.export_ids {
+            let is_there = exports
+                .iter()
+                .any(|export| export.export_id.as_ref() == Some(id));
+            if is_there {
+                continue;
+            }
+            if !is_removed(id) {
+                let bucket = &inventory.scope.bucket;
+                return Err(Error::new(
+                    ErrorKind::Precondition,
+                    format!(
+                        "nothing of export `{id}` lies in bucket `{bucket}`; nothing was deleted"
+                    ),
+                )
+                .with_hint(format!(
+                    "`cvm-export files --bucket {bucket}` lists what is there"
+                )));
+            }
+            stays.push(Stay {
+                what: format!("export `{id}`"),
+                why: "it is deleted already".to_owned(),
+            });
+        }
+        let is_named = |export: &ListedExport| {
+            export
+                .export_id
+                .as_ref()
+                .is_some_and(|id| selection.export_ids.contains(id))
+        };
+        let named = exports.iter().map(|export| match is_named(export) {
+            true => Ok(()),
+            false => Err("it was not named".to_owned()),
+        });
+        return Ok(named.collect());
+    }
+    let kept = kept(exports, selection.keep_last);
+    let by_rules = exports.iter().zip(kept).map(|(export, kept)| {
+        let age = export.age_seconds.map(Duration::from_secs);
+        match (selection.older_than, age) {
+            (Some(limit), Some(age)) if age < limit => return Err("it is younger".to_owned()),
+            (Some(_), None) => return Err("its age is not known".to_owned()),
+            _ => {}
+        }
+        kept.map_or(Ok(()), Err)
+    });
+    Ok(by_rules.collect())
+}
+
+/// Why each export is among the last of its image that are kept; `None` where it is not.
+fn kept(exports: &[ListedExport], keep_last: Option<usize>) -> Vec<Option<String>> {
+    let Some(keep) = keep_last else {
+        return vec![None; exports.len()];
+    };
+    let mut counts: BTreeMap<&ImageId, usize> = BTreeMap::new();
+    let mut kept = vec![None; exports.len()];
+    for (place, export) in exports.iter().enumerate().rev() {
+        let Some(image_id) = &export.image_id else {
+            kept[place] = Some("nothing says which image it is of".to_owned());
+            continue;
+        };
+        let count = counts.entry(image_id).or_default();
+        if *count >= keep {
+            continue;
+        }
+        // One that is not whole must not push out a whole one.
+        let is_good = export.state == ListedState::Complete
+            && export.files.iter().all(|file| file.proof != Proof::None);
+        kept[place] = Some(if is_good {
+            *count += 1;
+            format!("it is one of the last {keep} of its image")
+        } else {
+            format!(
+                "it is {} and newer than the last {keep} of its image",
+                export.state.as_str()
+            )
+        });
+    }
+    kept
+}
+
+/// Refuses the whole deletion where something that is meant runs: whoever meant it should know. One with a
+/// record that cannot be read stays, unless it was named.
+fn refuse_running(
+    exports: &[ListedExport],
+    meant: &[Result<(), String>],
+    selection: &Selection,
+) -> Result<(), Error> {
+    let is_named = !selection.export_ids.is_empty();
+    let mut running = exports.iter().zip(meant).filter(|(_, meant)| meant.is_ok());
+    let running = running.find_map(|(export, _)| match &export.blocked {
+        Some(Blocked::Running { reason }) => Some((export, reason)),
+        Some(Blocked::UnreadableRecord { reason }) if is_named => Some((export, reason)),
+        _ => None,
+    });
+    let Some((export, reason)) = running else {
+        return Ok(());
+    };
+    let wait = match &export.export_id {
+        Some(id) => format!("wait for its end with `cvm-export wait {id}`"),
+        None => "wait for its end".to_owned(),
+    };
+    Err(Error::new(
+        ErrorKind::Precondition,
+        format!("{} may be running: {reason}; nothing was deleted", export.title()),
+    )
+    .with_hint(format!(
+        "{wait}; an upload that nobody writes any more is cleared by `cvm-export files rm --abort-uploads`"
+    )))
+}
+
+fn unseen_uploads<T>(uploads: &Fact<T>, reason: &str) -> Error {
+    let kind = match uploads {
+        Fact::NotPermitted(_) => ErrorKind::Permission,
+        _ => ErrorKind::Unexpected,
+    };
+    Error::new(
+        kind,
+        format!("whether an export runs there could not be seen ({reason}); nothing was deleted"),
+    )
+    .with_hint("allow `name/cos:ListMultipartUploads`, or run the command again")
+}
+
+/// What goes of one export: its files that are proven, and its records where no file stays.
+fn doom(
+    export: &ListedExport,
+    inventory: &Inventory,
+    stays: &mut Vec<Stay>,
+) -> Option<DoomedExport> {
+    let (proven, open): (Vec<_>, Vec<_>) = export
+        .files
+        .iter()
+        .partition(|file| file.proof != Proof::None);
+    for file in &open {
+        stays.push(Stay {
+            what: format!("`{}`", file.key),
+            why: file
+                .doubt
+                .unwrap_or("nothing proves whose it is")
+                .to_owned(),
+        });
+    }
+    let mut objects: Vec<DoomedObject> = proven
+        .into_iter()
+        .map(|file| DoomedObject {
+            key: file.key.clone(),
+            version_id: file.version_id.clone(),
+            part: Part::File,
+            size_bytes: file.size_bytes,
+            state: RemovalState::Planned,
+            error: None,
+            etag: file.etag.clone(),
+        })
+        .collect();
+    if open.is_empty() {
+        objects.extend(export.records.iter().map(|record| DoomedObject {
+            key: record.key.clone(),
+            version_id: record.version_id.clone(),
+            part: Part::Record,
+            size_bytes: record.size_bytes,
+            state: RemovalState::Planned,
+            error: None,
+            etag: record.etag.clone(),
+        }));
+    }
+    if objects.is_empty() {
+        return None;
+    }
+    Some(DoomedExport {
+        export_id: export.export_id.clone(),
+        image_id: export.image_id.clone(),
+        prefix: export.prefix.clone(),
+        format: export.format,
+        exported_at: export.exported_at,
+        age_seconds: export.age_seconds,
+        objects,
+        listed: export.clone(),
+        claim: claim_of(export, inventory),
+    })
+}
+
+/// Where the record of an export of these names stands, and which object that is now, whoever's it is.
+fn claim_of(export: &ListedExport, inventory: &Inventory) -> Option<(ObjectKey, Option<String>)> {
+    let identity = export.identity()?;
+    let key = claim_key(identity.prefix.as_ref(), &identity.image_id).ok()?;
+    let records = inventory.exports.iter().flat_map(|export| &export.records);
+    let standing = records
+        .filter(|record| record.is_latest)
+        .find(|record| record.key == key);
+    let etag = standing.map(|record| record.etag.clone());
+    Some((key, etag))
+}
+
+/// Delete markers go before the versions of their keys, and only where all of these go: without the marker
+/// a version that stays would be seen again.
+fn add_markers(exports: &mut [DoomedExport], inventory: &Inventory) {
+    let mut standing: BTreeMap<&ObjectKey, usize> = BTreeMap::new();
+    for export in &inventory.exports {
+        let files = export.files.iter().map(|file| &file.key);
+        for key in files.chain(export.records.iter().map(|record| &record.key)) {
+            *standing.entry(key).or_default() += 1;
+        }
+    }
+    let objects = exports.iter().flat_map(|export| &export.objects);
+    for object in objects {
+        if let Some(count) = standing.get_mut(&object.key) {
+            *count -= 1;
+        }
+    }
+    for marker in &inventory.markers {
+        if standing.get(&marker.key) != Some(&0) {
+            continue;
+        }
+        let owner = exports.iter_mut().find_map(|export| {
+            let mut objects = export.objects.iter();
+            let part = objects.find(|object| object.key == marker.key)?.part;
+            Some((export, part))
+        });
+        if let Some((export, part)) = owner {
+            let marker = DoomedObject {
+                key: marker.key.clone(),
+                version_id: Some(marker.version_id.clone()),
+                part: Part::Marker,
+                size_bytes: 0,
+                state: RemovalState::Planned,
+                error: None,
+                etag: String::new(),
+            };
+            // Those of records are left to the end, with the records.
+            let place = match part {
+                Part::File | Part::Marker => 0,
+                Part::Record => export.objects.partition_point(|it| it.part != Part::Record),
+            };
+            export.objects.insert(place, marker);
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Unfinished uploads of exports that are dead: parts that nobody will complete, stored and paid for, and in
+//! no listing of objects.
+//!
+//! One is taken for dead when all of this holds: it is proven to be of an export, as files are; no export
+//! whose record names it, or could by its names, runs; and neither its beginning nor its newest part is
+//! younger than the longest time that an export is waited for by default. Just before it is given up its
+//! parts are looked at again: if they have changed, it stays.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{StreamExt, TryStreamExt};
+use serde::Serialize;
+
+use super::grouping::{Gathered, image_of, is_overdue, may_be_of};
+use super::names::Name;
+use super::removal::{RemovalState, Stay};
+use super::{Files, Inventory, ListedUpload, Proof, Scope};
+use crate::cloud::cos::{CosClient, CosErrorKind, Upload};
+use crate::error::{Error, ErrorKind};
+use crate::export::record::RecordFile;
+use crate::model::{ImageId, ObjectKey};
+
+/// Looks at once.
+const CONCURRENT_LOOKS: usize = 8;
+
+/// An unfinished upload that is to be given up.
+#[derive(Clone, Debug, Serialize)]
+pub struct DoomedUpload {
+    /// The upload.
+    #[serde(flatten)]
+    pub upload: ListedUpload,
+    /// What its parts hold.
+    pub size_bytes: u64,
+    /// How many parts there are.
+    pub parts: usize,
+    /// When it last grew, or began.
+    pub idle_since: Option<DateTime<Utc>>,
+    /// How far it is.
+    pub state: RemovalState,
+    /// What failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Uploads to be given up: first a plan, then what became of it.
+#[derive(Clone, Debug)]
+pub struct AbortPlan {
+    /// Where.
+    pub scope: Scope,
+    /// The uploads that go.
+    pub uploads: Vec<DoomedUpload>,
+    /// Those that stay.
+    pub stays: Vec<Stay>,
+}
+
+/// The unfinished uploads that have to do with exports.
+pub(super) fn of_exports(gathered: &Gathered, scope: &Scope) -> Vec<ListedUpload> {
+    let uploads = gathered.uploads.iter();
+    let uploads = uploads.filter_map(|upload| of_export(upload, gathered, scope));
+    let is_wanted = |upload: &ListedUpload| {
+        let image_id = upload.image_id.as_ref();
+        scope.images.is_empty() || image_id.is_some_and(|id| scope.images.contains(id))
+    };
+    uploads.filter(is_wanted).collect()
+}
+
+fn of_export(upload: &Upload, gathered: &Gathered, scope: &Scope) -> Option<ListedUpload> {
+    let name = Name::of(&upload.key).filter(|name| scope.prefix.covers(name.prefix()));
+    let mut naming = gathered
+        .records
+        .iter()
+        .map(|known| &known.record)
+        .filter(|record| {
+            let mut keys = record.files.iter().flat_map(RecordFile::watched_keys);
+            keys.any(|key| *key == upload.key)
+        });
+    let running = gathered
+        .records
+        .iter()
+        .map(|known| &known.record)
+        .find(|record| {
+            let is_its = name
+                .as_ref()
+                .is_some_and(|name| may_be_of(&record.identity(), name))
+                || record
+                    .files
+                    .iter()
+                    .flat_map(RecordFile::watched_keys)
+                    .any(|key| *key == upload.key);
+            record.state.is_live() && !is_overdue(record, gathered.now) && is_its
+        });
+    let record = naming.next();
+    if record.is_none() && !matches!(name, Some(Name::Api { .. } | Name::Console { .. })) {
+        return None;
+    }
+    let proof = match (record, &name) {
+        (Some(_), _) => Proof::Record,
+        (None, Some(name)) if image_of(&gathered.images, name).is_some() => Proof::Image,
+        _ => Proof::None,
+    };
+    let image_id: Option<&ImageId> = record.map(|record| &record.image_id);
+    Some(ListedUpload {
+        key: upload.key.clone(),
+        upload_id: upload.upload_id.clone(),
+        initiated: upload.initiated,
+        export_id: record.map(|record| record.export_id.clone()),
+        image_id: image_id.or(name.as_ref().and_then(Name::image_id)).cloned(),
+        proof,
+        running: running.map(|record| record.export_id.to_string()),
+    })
+}
+
+/// The parts of an upload, as far as growth is concerned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Growth {
+    parts: usize,
+    bytes: u64,
+    newest: Option<DateTime<Utc>>,
+}
+
+impl Files {
+    /// How long an upload must have rested: longer than any export within the documented limits is waited
+    /// for by default (3 hours and 12 hours per TB, for six disks of 500 GB).
+    pub const USUAL_IDLE: Duration = Duration::from_secs(48 * 3600);
+
+    /// Which unfinished uploads in `inventory` are dead; `idle_for` is how long nothing may have come.
+    ///
+    /// # Errors
+    /// When uploads or their parts could not be listed.
+    pub async fn dead_uploads(
+        &self,
+        inventory: Inventory,
+        idle_for: Duration,
+    ) -> Result<AbortPlan, Error> {
+        let Some(listed) = inventory.uploads.known() else {
+            let reason = inventory.uploads.why_unknown().unwrap_or_default();
+            return Err(Error::new(
+                ErrorKind::Permission,
+                format!("unfinished uploads could not be listed: {reason}"),
+            )
+            .with_hint("allow `name/cos:ListMultipartUploads`, or run the command again"));
+        };
+        let idle_for = TimeDelta::from_std(idle_for).unwrap_or(TimeDelta::MAX);
+        let looks = listed.iter().map(|upload| async {
+            let growth = match upload.proof {
+                Proof::None => None,
+                _ => {
+                    self.growth(&inventory.scope, &upload.key, &upload.upload_id)
+                        .await?
+                }
+            };
+            Ok::<_, Error>((upload.clone(), growth))
+        });
+        let looks = futures_util::stream::iter(looks).buffered(CONCURRENT_LOOKS);
+        let looked: Vec<_> = looks.try_collect().await?;
+        let (mut uploads, mut stays) = (Vec::new(), Vec::new());
+        for (upload, growth) in looked {
+            let idle_since = growth
+                .and_then(|growth| growth.newest)
+                .max(upload.initiated);
+            let why = match (&upload.running, growth, idle_since) {
+                _ if upload.proof == Proof::None => {
+                    Some("nothing proves that it is an export's".to_owned())
+                }
+                (Some(export_id), ..) => Some(format!("export `{export_id}` runs")),
+                (None, None, _) => Some("it is over".to_owned()),
+                (None, Some(_), None) => Some("COS does not say how old it is".to_owned()),
+                (None, Some(_), Some(since)) if inventory.seen_at - since < idle_for => {
+                    Some(format!(
+                        "it began or grew at {}, and may be of an export that runs",
+                        since.format("%Y-%m-%d %H:%M:%SZ")
+                    ))
+                }
+                _ => None,
+            };
+            match why {
+                Some(why) => stays.push(Stay {
+                    what: format!("the upload of `{}`", upload.key),
+                    why,
+                }),
+                None => {
+                    let growth = growth.unwrap_or_default();
+                    uploads.push(DoomedUpload {
+                        upload,
+                        size_bytes: growth.bytes,
+                        parts: growth.parts,
+                        idle_since,
+                        state: RemovalState::Planned,
+                        error: None,
+                    });
+                }
+            }
+        }
+        Ok(AbortPlan {
+            scope: inventory.scope,
+            uploads,
+            stays,
+        })
+    }
+
+    /// Gives the uploads of `plan` up and notes in it what became of each. A signal ends it between two.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Interrupted`], and keys that COS does not accept.
+    pub async fn abort(&self, plan: &mut AbortPlan) -> Result<(), Error> {
+        let scope = &plan.scope;
+        for doomed in &mut plan.uploads {
+            if self.exporter.cancel.is_cancelled() {
+                return Err(Error::new(
+                    ErrorKind::Interrupted,
+                    "interrupted; what was given up is given up",
+                )
+                .with_hint("the same command run again goes on with what is left"));
+            }
+            let (key, upload_id) = (&doomed.upload.key, &doomed.upload.upload_id);
+            let before = (doomed.parts, doomed.size_bytes);
+            match self.growth(scope, key, upload_id).await? {
+                None => doomed.state = RemovalState::Gone,
+                Some(now) if (now.parts, now.bytes) != before || now.newest > doomed.idle_since => {
+                    doomed.state = RemovalState::Changed;
+                    doomed.error = Some("it has grown meanwhile".to_owned());
+                }
+                Some(_) => {
+                    let aborting =
+                        self.cos()
+                            .abort_upload(&scope.bucket, &scope.region, key, upload_id);
+                    match aborting.await {
+                        Ok(true) => doomed.state = RemovalState::Deleted,
+                        Ok(false) => doomed.state = RemovalState::Gone,
+                        Err(error) if error.kind() == CosErrorKind::Credentials => {
+                            return Err(error.into());
+                        }
+                        Err(error) => {
+                            doomed.state = RemovalState::Failed;
+                            doomed.error = Some(error.to_string());
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the parts of an upload are now; `None` when it is over.
+    async fn growth(
+        &self,
+        scope: &Scope,
+        key: &ObjectKey,
+        upload_id: &str,
+    ) -> Result<Option<Growth>, Error> {
+        let mut growth = Growth::default();
+        let mut after = 0;
+        loop {
+            let listing =
+                self.cos()
+                    .list_parts(&scope.bucket, &scope.region, key, upload_id, after);
+            let Some(page) = listing.await? else {
+                return Ok(None);
+            };
+            growth.parts += page.parts.len();
+            growth.bytes += page.parts.iter().map(|part| part.size_bytes).sum::<u64>();
+            let newest = page
+                .parts
+                .iter()
+                .filter_map(|part| part.last_modified)
+                .max();
+            growth.newest = growth.newest.max(newest);
+            let last = page.parts.iter().map(|part| part.number).max();
+            match last.filter(|last| page.is_truncated && *last > after) {
+                Some(last) => after = last,
+                None => return Ok(Some(growth)),
+            }
+        }
+    }
+
+    fn cos(&self) -> &CosClient {
+        self.exporter.cloud.cos()
+    }
+}

@@ -1,0 +1,130 @@
+//! `files rm --abort-uploads`: uploads of dead exports go, those that may be alive stay.
+
+use cvm_export::simulator::{Effect, derived_snapshot_id};
+
+use super::BUCKET;
+use crate::support::{TestEnv, fault};
+
+const ABORT: &str = "files rm --bucket exports --abort-uploads";
+const DAY: i64 = 86_400;
+
+/// The API's name of the system disk of `img-linux001`.
+fn system_disk(prefix: &str) -> String {
+    let image_id = "img-linux001".parse().expect("an id");
+    let snapshot_id = derived_snapshot_id(&image_id, 0);
+    format!("{prefix}_img-linux001_system_{snapshot_id}.raw")
+}
+
+impl TestEnv {
+    fn leave(&self, key: &str) {
+        self.cloud
+            .change(|world| world.leave_upload(BUCKET, key, 1 << 30));
+    }
+
+    fn uploads(&self) -> Vec<String> {
+        self.cloud.change(|world| {
+            let bucket = world.bucket_mut(BUCKET).expect("the bucket");
+            bucket.upload_keys()
+        })
+    }
+}
+
+#[test]
+fn an_upload_that_rests_for_days_and_is_an_exports_goes() {
+    let env = TestEnv::new();
+    env.leave(&system_disk("p"));
+    env.leave("q_xvda.raw");
+    env.leave("holiday.iso");
+    env.leave("p_img-linux001_system_snap-other.raw");
+    env.line(&format!("{ABORT} --yes"))
+        .ends_with(0)
+        .says("may be of an export that runs")
+        .says("nothing to delete");
+    env.pass(3 * DAY);
+    env.line(ABORT)
+        .ends_with(2)
+        .says("will give up the upload of")
+        .says("1.00 GiB");
+    let run = env.line(&format!("{ABORT} --dry-run")).ends_with(0);
+    assert!(
+        run.stdout.contains("nothing proves that it is an export's"),
+        "{}",
+        run.stdout
+    );
+    assert_eq!(env.uploads().len(), 4);
+    let report = env
+        .line(&format!("{ABORT} --yes --output json"))
+        .ends_with(0)
+        .json();
+    assert_eq!(report["schema"], "cvm-export.aborted-uploads.v1");
+    assert_eq!(report["freed_bytes"], 1_u64 << 30);
+    assert_eq!(report["uploads"][0]["state"], "deleted");
+    let mut left = [
+        "holiday.iso",
+        "p_img-linux001_system_snap-other.raw",
+        "q_xvda.raw",
+    ];
+    left.sort_unstable();
+    assert_eq!(env.uploads(), left);
+}
+
+#[test]
+fn an_upload_of_a_running_export_is_never_touched() {
+    let mut env = TestEnv::new();
+    env.cloud.change(|world| world.export_seconds = Some(1e6));
+    env.export("img-linux001", "p", "--no-wait");
+    // Long, and not so long that the export can not be running.
+    env.pass(25 * 3600);
+    env.line(&format!("{ABORT} --older-than 1h --yes"))
+        .ends_with(0)
+        .says("runs");
+    env.lose_home();
+    env.line(&format!("{ABORT} --older-than 1h --yes"))
+        .ends_with(0)
+        .says("runs");
+    env.line(&format!("{ABORT} --older-than 1m --yes"))
+        .ends_with(2);
+    assert_eq!(env.uploads().len(), 1);
+    // By now it would have ended, or been given up by whoever waited.
+    env.pass(10 * DAY);
+    env.line(&format!("{ABORT} --yes")).ends_with(0);
+    assert!(env.uploads().is_empty());
+}
+
+#[test]
+fn an_upload_that_grows_meanwhile_stays() {
+    let env = TestEnv::new();
+    env.leave(&system_disk("p"));
+    env.pass(3 * DAY);
+    // What the second look shows has other parts than the first one.
+    env.cloud.set_faults(vec![fault(
+        "ListParts",
+        Effect::MissingField {
+            name: "Part".to_owned(),
+        },
+    )]);
+    env.line(&format!("{ABORT} --yes"))
+        .ends_with(10)
+        .says("it has grown meanwhile");
+    assert_eq!(env.uploads().len(), 1);
+}
+
+#[test]
+fn a_lost_answer_and_a_missing_right_are_survived() {
+    let env = TestEnv::new();
+    env.leave(&system_disk("p"));
+    env.pass(3 * DAY);
+    env.cloud.change(|world| {
+        world.denied.insert("AbortMultipartUpload".to_owned());
+    });
+    env.line(&format!("{ABORT} --yes"))
+        .ends_with(10)
+        .says("stays");
+    env.cloud.change(|world| world.denied.clear());
+    env.cloud.set_faults(vec![fault(
+        "AbortMultipartUpload",
+        Effect::ProcessedThenReset,
+    )]);
+    env.line(&format!("{ABORT} --yes")).ends_with(0);
+    assert!(env.uploads().is_empty());
+}
