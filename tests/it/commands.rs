@@ -18,21 +18,25 @@ fn help_names_every_flag_and_exit_code() {
         "authorize",
         "estimate",
         "wait",
+        "files",
+        "files url",
+        "files rm",
         "status",
         "images",
         "simulate",
         "completions",
         "man",
     ] {
-        let words: Vec<&str> = [command, "--help"]
-            .into_iter()
+        let words: Vec<&str> = command
+            .split(' ')
+            .chain(["--help"])
             .filter(|word| !word.is_empty())
             .collect();
         let run = env.run(&words).ends_with(0);
         let name = if command.is_empty() {
             "program"
         } else {
-            command
+            &command.replace(' ', "-")
         };
         golden::assert_matches(&format!("cli/help-{name}.txt"), &run.stdout);
     }

@@ -10,6 +10,7 @@ mod api;
 mod cam;
 mod copies;
 mod cos;
+mod deleting;
 mod server;
 mod sts;
 mod writing;

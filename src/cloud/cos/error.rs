@@ -288,6 +288,17 @@ impl std::error::Error for CosError {
     }
 }
 
+/// The right that an operation needs which no export makes, so that its policy does not name it.
+fn right_to_clean_up(operation: &str) -> Option<&'static str> {
+    match operation {
+        "DELETE Multiple Objects" => Some("name/cos:DeleteMultipleObjects"),
+        "Abort Multipart Upload" => Some("name/cos:AbortMultipartUpload"),
+        "GET Bucket versioning" => Some("name/cos:GetBucketVersioning"),
+        "GET Bucket Object versions" => Some("name/cos:GetBucketObjectVersions"),
+        _ => None,
+    }
+}
+
 impl From<CosError> for Error {
     fn from(error: CosError) -> Self {
         let operation = error.operation;
@@ -312,7 +323,10 @@ impl From<CosError> for Error {
             CosErrorKind::NotPermitted => (
                 ErrorKind::Permission,
                 format!("these credentials may not do {operation}"),
-                Some(print_policy.to_owned()),
+                Some(match right_to_clean_up(operation) {
+                    Some(right) => format!("allow `{right}`"),
+                    None => print_policy.to_owned(),
+                }),
             ),
             CosErrorKind::NotFound => (
                 ErrorKind::Precondition,

@@ -464,3 +464,6 @@ impl ListedExport {
                 .is_some_and(|name| identity.is_some_and(|identity| may_be_of(identity, &name)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -193,7 +193,8 @@ pub(super) fn select(
             });
         };
         match &meant[place] {
-            Err(why) => stay(why.clone()),
+            Err(None) => {}
+            Err(Some(why)) => stay(why.clone()),
             Ok(()) if export.blocked.is_some() => {
                 stay(
                     export
@@ -221,13 +222,13 @@ pub(super) fn select(
     })
 }
 
-/// For each export that it is meant, or why it is not.
+/// For each export that it is meant, or why it is not; no reason where others were named.
 fn meant(
     inventory: &Inventory,
     selection: &Selection,
     is_removed: impl Fn(&ExportId) -> bool,
     stays: &mut Vec<Stay>,
-) -> Result<Vec<Result<(), String>>, Error> {
+) -> Result<Vec<Result<(), Option<String>>>, Error> {
     let exports = &inventory.exports;
     if !selection.export_ids.is_empty() {
         for id in &selection.export_ids {
@@ -262,7 +263,7 @@ fn meant(
         };
         let named = exports.iter().map(|export| match is_named(export) {
             true => Ok(()),
-            false => Err("it was not named".to_owned()),
+            false => Err(None),
         });
         return Ok(named.collect());
     }
@@ -270,11 +271,13 @@ fn meant(
     let by_rules = exports.iter().zip(kept).map(|(export, kept)| {
         let age = export.age_seconds.map(Duration::from_secs);
         match (selection.older_than, age) {
-            (Some(limit), Some(age)) if age < limit => return Err("it is younger".to_owned()),
-            (Some(_), None) => return Err("its age is not known".to_owned()),
+            (Some(limit), Some(age)) if age < limit => {
+                return Err(Some("it is younger".to_owned()));
+            }
+            (Some(_), None) => return Err(Some("its age is not known".to_owned())),
             _ => {}
         }
-        kept.map_or(Ok(()), Err)
+        kept.map_or(Ok(()), |why| Err(Some(why)))
     });
     Ok(by_rules.collect())
 }
@@ -315,7 +318,7 @@ fn kept(exports: &[ListedExport], keep_last: Option<usize>) -> Vec<Option<String
 /// record that cannot be read stays, unless it was named.
 fn refuse_running(
     exports: &[ListedExport],
-    meant: &[Result<(), String>],
+    meant: &[Result<(), Option<String>>],
     selection: &Selection,
 ) -> Result<(), Error> {
     let is_named = !selection.export_ids.is_empty();

@@ -84,7 +84,7 @@ const OMITTED_HEADERS: &[&str] = &["date", "content-md5", "connection"];
 /// Makes `call` with and without temporary keys, and fails unless it sends the request of the example
 /// `name`, but for the parameters that are added and omitted.
 #[track_caller]
-fn is_sent_as_documented<T>(
+pub(super) fn is_sent_as_documented<T>(
     name: &str,
     answer: &str,
     added: &[(&str, &str)],
