@@ -264,7 +264,7 @@ impl Context<'_> {
         #[cfg(feature = "simulator")]
         if self.global.simulate {
             let rehearsal = rehearsal::Rehearsal::start(names.images, names.bucket).await?;
-            return Session::rehearse(rehearsal, self.global, events);
+            return Session::rehearse(rehearsal, self.global, self.printer, events);
         }
         #[cfg(not(feature = "simulator"))]
         let Names { .. } = names;

@@ -136,6 +136,21 @@ impl GlobalArgs {
         printer.in_rehearsal(self.is_rehearsal())
     }
 
+    /// A flag that says where credentials come from.
+    #[cfg(feature = "simulator")]
+    fn credentials_flag(&self) -> Option<&'static str> {
+        let flags = [
+            (self.profile.is_some(), "--profile"),
+            (self.secret_id.is_some(), "--secret-id"),
+            (self.secret_key.is_some(), "--secret-key"),
+            (self.token.is_some(), "--token"),
+            (self.role_arn.is_some(), "--role-arn"),
+            (self.use_cvm_role, "--use-cvm-role"),
+        ];
+        let given = flags.into_iter().find(|(is_given, _)| *is_given);
+        given.map(|(_, flag)| flag)
+    }
+
     /// Whether the command runs against a simulated cloud of its own.
     #[cfg(feature = "simulator")]
     fn is_rehearsal(&self) -> bool {
@@ -248,8 +263,14 @@ impl Session {
     pub(crate) fn rehearse(
         rehearsal: crate::cli::rehearsal::Rehearsal,
         global: &GlobalArgs,
+        printer: &Printer,
         events: Events,
     ) -> Result<Self, Error> {
+        if let Some(flag) = global.credentials_flag() {
+            printer.warning(&format!(
+                "{flag} is ignored: with --simulate the keys are the simulator's; `cvm-export simulate` is one that takes flags"
+            ));
+        }
         let endpoints = Endpoints::overridden(&rehearsal.endpoint_url(), false)?
             .with_hosts(global.sites.hosts());
         let credentials = rehearsal.credentials();

@@ -259,6 +259,12 @@ impl PrefixTemplate {
         self.0.contains("{image_id}") || self.needs_image_name()
     }
 
+    /// The prefix, where it is the same for every image and at every time.
+    #[must_use]
+    pub fn literal(&self) -> Option<Prefix> {
+        (!self.0.contains('{')).then(|| self.0.parse().ok())?
+    }
+
     /// Fills the placeholders in. `date` and `time` are UTC, as `20261124` and `142255`.
     ///
     /// # Errors

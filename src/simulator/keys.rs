@@ -32,8 +32,17 @@ pub struct Keys {
     /// Bodies that are answered in the world's place, by the operation as the call log names it; for
     /// answers that were recorded, and for those that no good server gives.
     pub recorded: BTreeMap<String, String>,
+    /// Who stands behind keys of roles that were handed out, by SecretId.
+    pub(super) sessions: BTreeMap<String, Session>,
     /// What the metadata host answers now, with the end of its better half.
     pub(super) of_instance: Option<(Credentials, DateTime<Utc>)>,
+}
+
+/// Somebody who has taken a role on.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub(super) role: String,
+    pub(super) name: String,
 }
 
 impl World {

@@ -105,6 +105,10 @@ pub struct Options {
     pub invented_images: Vec<ImageId>,
     /// Buckets to make up; the account's AppId is appended where a name ends in none.
     pub invented_buckets: Vec<BucketName>,
+    /// Further buckets with their regions; the AppId is appended as above.
+    pub buckets: Vec<(BucketName, Region)>,
+    /// Whether the role is there that lets CVM write exports.
+    pub has_export_role: bool,
     /// Images of one disk.
     pub images: Vec<(ImageId, DiskSource)>,
     /// How exported files are really named.
@@ -122,6 +126,8 @@ impl Default for Options {
             region: "ap-guangzhou".parse().expect("a region code"),
             invented_images: Vec::new(),
             invented_buckets: Vec::new(),
+            buckets: Vec::new(),
+            has_export_role: true,
             images: Vec::new(),
             naming: Naming::default(),
             speed: 100.0,

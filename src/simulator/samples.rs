@@ -15,7 +15,12 @@ const INVENTED_GIB: u64 = 10;
 /// Fills a world by the design's list of samples and the wishes in `options`.
 pub(super) fn world(options: &Options) -> Result<World, SimulatorError> {
     let mut world = World::empty(options.naming, options.speed);
-    world.roles.push(Role::for_exports());
+    if options.has_export_role {
+        world.roles.push(Role::for_exports());
+    }
+    world
+        .roles
+        .push(Role::for_callers("ExportOperator", &world.uin));
     world.add_bucket("exports-1250000000", region(HOME));
     world.add_bucket("far-1250000000", region(ABROAD));
     for image in images() {
@@ -38,10 +43,13 @@ pub(super) fn world(options: &Options) -> Result<World, SimulatorError> {
         let image = Image::linux(id.clone(), options.region.clone(), 1).with_system_disk(content);
         world.add_image(image);
     }
-    for name in &options.invented_buckets {
+    let invented = options.invented_buckets.iter();
+    let invented = invented.map(|name| (name, &options.region));
+    let named = options.buckets.iter().map(|(name, region)| (name, region));
+    for (name, region) in named.chain(invented) {
         let full_name = full_bucket_name(name, &world.app_id);
         if !world.buckets.contains_key(&full_name) {
-            world.add_bucket(&full_name, options.region.clone());
+            world.add_bucket(&full_name, region.clone());
         }
     }
     Ok(world)

@@ -347,7 +347,7 @@ async fn assumed_roles_need_their_token() {
     let simulator = instant().await;
     let client = Client::new(&simulator);
     let body = json!({
-        "RoleArn": "qcs::cam::uin/100000000001:roleName/CVM_QcsRole",
+        "RoleArn": "qcs::cam::uin/100000000001:roleName/ExportOperator",
         "RoleSessionName": "test",
     });
     let response = client.api("sts", "AssumeRole", "2018-08-13", body).await;
@@ -608,4 +608,35 @@ async fn it_listens_on_loopback_only_and_ends_when_dropped() {
         assert!(attempts < 100, "the port is still open");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test]
+async fn a_role_is_taken_on_by_those_whom_it_trusts() {
+    let simulator = instant().await;
+    let client = Client::new(&simulator);
+    let asked = |name: &str| {
+        let role = format!("qcs::cam::uin/100000000001:roleName/{name}");
+        json!({"RoleArn": role, "RoleSessionName": "test"})
+    };
+    let body = asked("CVM_QcsRole");
+    let refused = client.api("sts", "AssumeRole", "2018-08-13", body).await;
+    assert_eq!(error_code(&refused), "UnauthorizedOperation");
+    let body = asked("ExportOperator");
+    let keys = client.api("sts", "AssumeRole", "2018-08-13", body).await;
+    let secret = |name: &str| keys["Credentials"][name].as_str().expect("a key");
+    let assumed = Client {
+        credentials: Credentials {
+            secret_id: secret("TmpSecretId").to_owned(),
+            secret_key: Secret::new(secret("TmpSecretKey")),
+            token: Some(Secret::new(secret("Token"))),
+            expires_at: None,
+        },
+        ..Client::new(&simulator)
+    };
+    let caller = assumed
+        .api("sts", "GetCallerIdentity", "2018-08-13", json!({}))
+        .await;
+    assert_eq!(caller["Type"], "CAMRole");
+    let arn = caller["Arn"].as_str().expect("an ARN");
+    assert!(arn.ends_with("assumed-role/ExportOperator"), "{arn}");
 }

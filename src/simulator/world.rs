@@ -260,6 +260,25 @@ impl Role {
         }
     }
 
+    /// A role that everybody of the account `uin` may take on.
+    #[must_use]
+    pub fn for_callers(name: &str, uin: &str) -> Self {
+        let trust = serde_json::json!({
+            "version": "2.0",
+            "statement": [{
+                "action": "name/sts:AssumeRole",
+                "effect": "allow",
+                "principal": {"qcs": [format!("qcs::cam::uin/{uin}:root")]},
+            }],
+        });
+        Self {
+            name: name.to_owned(),
+            description: String::new(),
+            trust: trust.to_string(),
+            policies: Vec::new(),
+        }
+    }
+
     /// A trust document for one service.
     #[must_use]
     pub fn trust_in(service: &str) -> String {
@@ -277,17 +296,27 @@ impl Role {
     /// Whether the trust document lets CVM assume the role. Both spellings of CVM occur in Tencent's
     /// documents; which one the exporter checks is not published.
     pub(super) fn trusts_cvm(&self) -> bool {
+        self.trusts("service", is_cvm)
+    }
+
+    /// Whether the trust document lets the caller of the account `uin` assume the role.
+    pub(super) fn trusts_account(&self, uin: &str) -> bool {
+        let root = format!("qcs::cam::uin/{uin}:root");
+        self.trusts("qcs", |principal| principal == root)
+    }
+
+    fn trusts(&self, kind: &str, is_meant: impl Fn(&str) -> bool) -> bool {
         let Ok(document) = serde_json::from_str::<serde_json::Value>(&self.trust) else {
             return false;
         };
         let statements = document["statement"].as_array().into_iter().flatten();
         statements
             .filter(|statement| statement["effect"] == "allow")
-            .any(|statement| match &statement["principal"]["service"] {
-                serde_json::Value::String(service) => is_cvm(service),
-                serde_json::Value::Array(services) => services
+            .any(|statement| match &statement["principal"][kind] {
+                serde_json::Value::String(principal) => is_meant(principal),
+                serde_json::Value::Array(principals) => principals
                     .iter()
-                    .any(|service| service.as_str().is_some_and(is_cvm)),
+                    .any(|principal| principal.as_str().is_some_and(&is_meant)),
                 _ => false,
             })
     }

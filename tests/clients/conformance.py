@@ -51,6 +51,7 @@ BUCKET = "exports-1250000000"
 BUCKET_ABROAD = "far-1250000000"
 IMAGE = "img-disk0001"
 ROLE = "CVM_QcsRole"
+ROLE_TO_TAKE_ON = "ExportOperator"
 DISK_BYTES = (3 << 20) + 512 * 7
 CHINESE_KEY = "备份 1+1/a&b?.txt"
 
@@ -552,7 +553,7 @@ class CamSdk(ApiCase):
 class StsSdk(ApiCase):
     client = "tencentcloud-sdk-python (sts)"
     versions_of = ("tencentcloud-sdk-python",)
-    arn = f"qcs::cam::uin/100000000001:roleName/{ROLE}"
+    arn = f"qcs::cam::uin/100000000001:roleName/{ROLE_TO_TAKE_ON}"
 
     @staticmethod
     def sts():
@@ -578,6 +579,12 @@ class StsSdk(ApiCase):
         client = cvm_client.CvmClient(credential, REGION, profile(Simulated.quick))
         self.assert_code("AuthFailure.TokenFailure", CvmSdk.list_images, client)
         self.refused("wrong token", "Credential(…, token)", "AuthFailure.TokenFailure")
+
+    def test_a_role_that_does_not_trust_the_caller_is_refused(self):
+        arn = f"qcs::cam::uin/100000000001:roleName/{ROLE}"
+        wanted = request(sts_models.AssumeRoleRequest, RoleArn=arn, RoleSessionName="sdk")
+        self.assert_code("UnauthorizedOperation", self.sts().AssumeRole, wanted)
+        self.refused("role of a service", "AssumeRole(RoleArn=…)", "UnauthorizedOperation")
 
     def test_a_role_that_is_none_is_refused(self):
         arn = self.arn + "x"
@@ -1009,7 +1016,7 @@ class Tccli(Case):
     def test_writes_profiles_that_cvm_export_uses(self):
         simulator = Simulated.quick
         keys = ("secretId", simulator.secret_id, "secretKey", simulator.secret_key, "region", REGION)
-        arn = f"qcs::cam::uin/100000000001:roleName/{ROLE}"
+        arn = f"qcs::cam::uin/100000000001:roleName/{ROLE_TO_TAKE_ON}"
         role = ("role-arn", arn, "role-session-name", "nightly")
         for name, values in (("plain", keys), ("role", keys + role)):
             code, text = run_tool("tccli", "configure", "set", *values, "--profile", name)

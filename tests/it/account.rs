@@ -144,7 +144,7 @@ fn a_bucket_elsewhere_or_a_missing_role_fails_unless_it_is_skipped() {
     for line in ["check --bucket exports", "check"] {
         env.line(&format!("{line} --role-name Nobody"))
             .ends_with(3)
-            .says("no image can be exported as it is");
+            .says("the account is not ready for exports");
         env.line(&format!("{line} --role-name Nobody --skip-check role"))
             .ends_with(0);
     }

@@ -148,10 +148,8 @@ fn with_short_lives() -> TestEnv {
     let mut env = TestEnv::new();
     let arn = env.cloud.change(|world| {
         world.keys.life_seconds = Some(2);
-        world.roles.push(Role {
-            name: "ci".to_owned(),
-            ..Role::for_exports()
-        });
+        let role = Role::for_callers("ci", &world.uin);
+        world.roles.push(role);
         format!("qcs::cam::uin/{}:roleName/ci", world.uin)
     });
     env.set("TENCENTCLOUD_ROLE_ARN", &arn);

@@ -115,10 +115,8 @@ fn world(case: &Case) -> TestEnv {
             });
         }
         for name in ["ci", "pod"] {
-            world.roles.push(Role {
-                name: name.to_owned(),
-                ..Role::for_exports()
-            });
+            let role = Role::for_callers(name, &world.uin);
+            world.roles.push(role);
         }
         world.keys.web_identities.push(WebIdentity {
             provider_id: "cls-pods".to_owned(),

@@ -199,3 +199,35 @@ fn faults_and_the_call_log_have_doors_of_their_own() {
     assert!(why.contains("unknown variant `explode`"), "{why}");
     assert_eq!(door(&env, "POST", "faults", faults).0, 404);
 }
+
+#[test]
+fn a_rehearsal_can_begin_without_the_role_and_with_more_buckets() {
+    let rehearse = |flags: &str, command: &str| {
+        let env = crate::support::TestEnv::new();
+        env.line(&format!(
+            "simulate {flags} -- {} {command}",
+            env!("CARGO_BIN_EXE_cvm-export")
+        ))
+    };
+    rehearse("--no-role", "check --bucket exports")
+        .ends_with(3)
+        .says("there is no role `CVM_QcsRole`");
+    let shows = |run: crate::support::Run, text: &str| {
+        assert!(run.stdout.contains(text), "{text}: {}", run.stdout);
+    };
+    let run = rehearse("--bucket north=ap-beijing", "check").ends_with(0);
+    shows(run, "north-1250000000 (ap-beijing)");
+    let copied = "image --id img-linux001 --bucket north --prefix p --copy-to-bucket-region --poll-interval 100ms";
+    let run = rehearse("--bucket north=ap-beijing --speed 100000", copied).ends_with(0);
+    shows(run, "cos://north-1250000000/p_");
+    let arn = "qcs::cam::uin/100000000001:roleName/ExportOperator";
+    rehearse(
+        "--no-role",
+        &format!("check --role-arn {arn} --skip-check role"),
+    )
+    .ends_with(0)
+    .prints("assumed-role/ExportOperator");
+    rehearse("--bucket north", "check")
+        .ends_with(2)
+        .says("north=ap-beijing");
+}

@@ -123,10 +123,16 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             ErrorKind::Usage,
             "neither --bucket nor --preset says what the role may write to",
         )
-        .with_hint(
-            "`cvm-export authorize --bucket NAME` is about one bucket; \
-             `--preset QcloudCOSDataWriteOnly` is about every bucket of the account",
-        ));
+        .with_hint(match args.revoke {
+            false => {
+                "`cvm-export authorize --bucket NAME` is about one bucket; \
+                 `--preset QcloudCOSDataWriteOnly` is about every bucket of the account"
+            }
+            true => {
+                "`cvm-export authorize --revoke --bucket NAME` takes back what was made for that bucket, \
+                 `--revoke --preset NAME` a preset policy"
+            }
+        }));
     }
     let intent = if args.revoke {
         Intent::Revoke

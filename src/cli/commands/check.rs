@@ -6,8 +6,8 @@ use std::time::Duration;
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::event::EventKind;
 use cvm_export::export::{
-    AccountQuestion, AccountReport, BeyondExport, ExportOptions, Exporter, PreflightReport,
-    check_account, minimal_policy,
+    AccountQuestion, AccountReport, BeyondExport, ExportOptions, Exporter, PrefixTemplate,
+    PreflightReport, check_account, minimal_policy,
 };
 use cvm_export::model::{CheckName, Finding, ImageId};
 use serde::Serialize;
@@ -182,6 +182,11 @@ async fn account(
         destination: destination.as_ref(),
         region: setting.flag.as_ref().or(ambient),
         role: &args.request.role_name,
+        prefix: args
+            .request
+            .prefix
+            .as_ref()
+            .and_then(PrefixTemplate::literal),
         running_exports: session.journal.count_running()?,
         refusal,
     };
@@ -207,7 +212,7 @@ fn print(reports: &[PreflightReport], skipped: &[CheckName], context: &Context<'
             (Some(image_id), None) => {
                 format!("image `{image_id}` may be exportable, but what must be known is not")
             }
-            (None, Some(false)) => "no image can be exported as it is".to_owned(),
+            (None, Some(false)) => "the account is not ready for exports".to_owned(),
             (None, _) => "no image was checked; name one with `--id`".to_owned(),
         };
         context

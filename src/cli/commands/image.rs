@@ -39,7 +39,8 @@ pub(crate) struct Args {
     #[arg(long, alias = "DryRun")]
     dry_run: bool,
 
-    /// Make the role that CVM needs, as `authorize` does, when and only when it is not there
+    /// Make the role that CVM needs, as `authorize --bucket` does for the whole bucket, when and only when it
+    /// is not there
     #[arg(long)]
     authorize: bool,
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use cvm_export::error::{Error, ErrorKind};
-use cvm_export::model::{ImageId, InvalidValue, shell_word};
+use cvm_export::model::{BucketName, ImageId, InvalidValue, Region, shell_word};
 use cvm_export::simulator::{DiskSource, Fault, Naming, Options, Simulator};
 
 use super::exit::{Exit, Signal};
@@ -34,6 +34,14 @@ pub(crate) struct Args {
     /// flag for several
     #[arg(long = "image", value_name = "IMAGE_ID=PATH|SIZE")]
     images: Vec<DiskImage>,
+
+    /// Add an empty bucket in this region, such as the far end of a copy; repeat the flag for several
+    #[arg(long = "bucket", value_name = "BUCKET=REGION")]
+    buckets: Vec<BucketIn>,
+
+    /// Begin with an account in which nobody has let CVM write exports
+    #[arg(long)]
+    no_role: bool,
 
     /// The rule by which exported files are named
     #[arg(long, value_enum, default_value_t, value_name = "RULE")]
@@ -91,6 +99,34 @@ impl FromStr for DiskImage {
     }
 }
 
+/// `BUCKET=REGION`.
+#[derive(Clone, Debug)]
+struct BucketIn {
+    name: BucketName,
+    region: Region,
+}
+
+impl FromStr for BucketIn {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let Some((name, region)) = text.split_once('=') else {
+            let problem = "it has no `=`";
+            let example = "north=ap-beijing";
+            return Err(InvalidValue::new(
+                "bucket and its region",
+                text,
+                problem,
+                example,
+            ));
+        };
+        Ok(Self {
+            name: name.parse()?,
+            region: region.parse()?,
+        })
+    }
+}
+
 fn speed(text: &str) -> Result<f64, InvalidValue> {
     match text.parse::<f64>() {
         Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(speed),
@@ -111,6 +147,12 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             .iter()
             .map(|image| (image.id.clone(), image.source.clone()))
             .collect(),
+        buckets: args
+            .buckets
+            .iter()
+            .map(|bucket| (bucket.name.clone(), bucket.region.clone()))
+            .collect(),
+        has_export_role: !args.no_role,
         naming: match args.naming {
             NamingFlag::Api => Naming::Api,
             NamingFlag::Console => Naming::Console,

@@ -198,7 +198,8 @@ pub async fn locate_image(
         return Err(Error::new(ErrorKind::Permission, message)
             .with_hint("allow `cvm:DescribeImages`, or name the image's region with `--region`"));
     }
-    let found = find_elsewhere(cloud, bucket_region, image_id).await?;
+    let looked_at = setting.flag.as_ref().unwrap_or(bucket_region);
+    let found = find_elsewhere(cloud, looked_at, image_id).await?;
     match (&setting.flag, found.first()) {
         (None, Some(region)) => {
             if let Fact::Known(Some(image)) = fetch_image(cloud, region, image_id).await? {

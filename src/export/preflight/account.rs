@@ -17,7 +17,7 @@ use crate::cloud::{Cloud, Network, Probe};
 use crate::error::Error;
 use crate::export::request::{DiskScope, ExportRequest};
 use crate::export::resolve::Destination;
-use crate::model::{Finding, ImageFormat, Region, RoleName};
+use crate::model::{Finding, ImageFormat, Prefix, Region, RoleName};
 
 /// The region of calls that need one and belong to none, as in Tencent's SDKs.
 const ANY_REGION: &str = "ap-guangzhou";
@@ -93,6 +93,8 @@ pub struct AccountQuestion<'a> {
     pub region: Option<&'a Region>,
     /// The role that CVM shall take on.
     pub role: &'a RoleName,
+    /// What the names of files shall start with, where that is known.
+    pub prefix: Option<Prefix>,
     /// Exports that this machine's journal believes to be running.
     pub running_exports: usize,
     /// The answer that has refused the keys already; then nothing that is signed is sent.
@@ -154,6 +156,7 @@ pub async fn check_account(
         destination,
         region,
         role,
+        prefix,
         running_exports,
         refusal,
     } = question;
@@ -164,7 +167,10 @@ pub async fn check_account(
         Some(region) => region.clone(),
         None => ANY_REGION.parse()?,
     };
-    let request = stand_in(destination, &region, role)?;
+    let request = ExportRequest {
+        prefix,
+        ..stand_in(destination, &region, role)?
+    };
     let signed = async {
         if let Some(refusal) = refusal {
             return (Err(refusal), Fact::NotAsked);

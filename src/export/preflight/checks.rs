@@ -25,7 +25,7 @@ use image::{
 };
 use image_copy::of_copies;
 use landing::{folder, of_landing, right, room};
-use role::role;
+use role::{role, with_command};
 
 /// How COS says that it does not serve an account (product page 436/7730): by code, and by the status
 /// alone where HEAD has no body.
@@ -79,7 +79,7 @@ fn unknown(evidence: impl Into<String>, remedy: impl Into<String>) -> Judgement 
 fn unseen<T>(fact: &Fact<T>, right: &str) -> Judgement {
     let remedy = match fact {
         Fact::NoAnswer(_) => {
-            "try again, and look at the network; `cvm-export check` without an image tells which hosts answer"
+            "try again; the check `network`, or `cvm-export check` without an image, tells which hosts answer"
         }
         _ => right,
     };
@@ -515,7 +515,7 @@ fn server_dry_run(facts: &Facts) -> Judgement {
             ),
             Some(refusal) => fail(
                 format!("{} ({code}: {message})", refusal.meaning),
-                refusal.remedy,
+                with_command(facts, refusal.remedy),
             ),
             None => fail(
                 format!("the cloud would refuse the export ({code}: {message})"),

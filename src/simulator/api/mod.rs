@@ -117,6 +117,8 @@ struct Scene<'a> {
     region: &'a str,
     /// The server's time.
     now: DateTime<Utc>,
+    /// The SecretId that the request is signed with; empty where it is not signed.
+    caller: &'a str,
 }
 
 /// An action: what it is called, what it takes, and what it does.
@@ -208,6 +210,7 @@ fn run(
     if !platform::is_unsigned(host, request) {
         verify::api(gate, request, &host.service)?;
     }
+    let caller = verify::signer(request).unwrap_or_default();
     let action = find_action(host, request)?;
     let region = request.header("x-tc-region").unwrap_or_default();
     check_region(world, host, action, region)?;
@@ -235,6 +238,7 @@ fn run(
     let scene = Scene {
         region,
         now: gate.now,
+        caller: &caller,
     };
     (action.run)(world, &scene, &parameters)
 }

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::auth::Secret;
 
-use super::super::keys::{WebIdentity, end_of};
+use super::super::keys::{Session, WebIdentity, end_of};
 use super::super::wire::{Received, iso_date};
-use super::super::world::World;
+use super::super::world::{Role, World};
 use super::parameters::{Field, Kind, Parameters};
 use super::{Action, ApiError, ApiHost, REGIONS, Scene};
 
@@ -79,10 +79,19 @@ pub(super) const ACTIONS: &[Action] = &[
 
 fn get_caller_identity(
     world: &mut World,
-    _: &Scene<'_>,
+    scene: &Scene<'_>,
     _: &Parameters,
 ) -> Result<Value, ApiError> {
     let uin = &world.uin;
+    if let Some(session) = world.keys.sessions.get(scene.caller) {
+        return Ok(json!({
+            "Arn": format!("qcs::sts:{uin}:assumed-role/{}", session.role),
+            "AccountId": uin,
+            "UserId": format!("{}:{}", session.role, session.name),
+            "PrincipalId": uin,
+            "Type": "CAMRole",
+        }));
+    }
     Ok(json!({
         "Arn": format!("qcs::cam::uin/{uin}:uin/{uin}"),
         "AccountId": uin,
@@ -92,15 +101,24 @@ fn get_caller_identity(
     }))
 }
 
-/// Hands out temporary keys for any existing role. Trust is not asked: which principals a document
-/// of the account's own names is not what this tool is about.
+/// Hands out temporary keys for a role that trusts the account.
 fn assume_role(
     world: &mut World,
     scene: &Scene<'_>,
     parameters: &Parameters,
 ) -> Result<Value, ApiError> {
-    existing_role(world, parameters)?;
-    keys_of_a_role(world, scene, parameters)
+    let role = existing_role(world, parameters)?;
+    if !role.trusts_account(&world.uin) {
+        return Err(ApiError::new(
+            "UnauthorizedOperation",
+            format!(
+                "You are not authorized to perform operation (sts:AssumeRole)\nthe role `{}` does not trust the caller",
+                role.name
+            ),
+        ));
+    }
+    let role = role.name.clone();
+    keys_of_a_role(world, scene, parameters, role)
 }
 
 /// As [`assume_role`], for a token that the world knows.
@@ -109,7 +127,7 @@ fn assume_role_with_web_identity(
     scene: &Scene<'_>,
     parameters: &Parameters,
 ) -> Result<Value, ApiError> {
-    let role = existing_role(world, parameters)?;
+    let role = existing_role(world, parameters)?.name.clone();
     let text = |name| parameters.text(name).unwrap_or_default();
     let is_of_provider = |known: &&WebIdentity| known.provider_id == text("ProviderId");
     let mut of_provider = world
@@ -133,11 +151,11 @@ fn assume_role_with_web_identity(
             "The web identity token is wrong, has expired, or is not meant for this role.",
         ));
     }
-    keys_of_a_role(world, scene, parameters)
+    keys_of_a_role(world, scene, parameters, role)
 }
 
-/// The name of the role that `RoleArn` names.
-fn existing_role(world: &World, parameters: &Parameters) -> Result<String, ApiError> {
+/// The role that `RoleArn` names.
+fn existing_role<'a>(world: &'a World, parameters: &Parameters) -> Result<&'a Role, ApiError> {
     let arn = parameters.text("RoleArn").unwrap_or_default();
     let start = format!("qcs::cam::uin/{}:roleName/", world.uin);
     let named = arn.strip_prefix(&start);
@@ -145,7 +163,7 @@ fn existing_role(world: &World, parameters: &Parameters) -> Result<String, ApiEr
         .roles
         .iter()
         .find(|known| Some(known.name.as_str()) == named);
-    role.map(|role| role.name.clone()).ok_or_else(|| {
+    role.ok_or_else(|| {
         ApiError::new(
             "ResourceNotFound.RoleNotFound",
             format!("The role `{arn}` does not exist."),
@@ -157,6 +175,7 @@ fn keys_of_a_role(
     world: &mut World,
     scene: &Scene<'_>,
     parameters: &Parameters,
+    role: String,
 ) -> Result<Value, ApiError> {
     let seconds = parameters.unsigned("DurationSeconds").unwrap_or(7200);
     if !(1..=43_200).contains(&seconds) {
@@ -166,6 +185,12 @@ fn keys_of_a_role(
         ));
     }
     let keys = world.hand_out(scene.now, seconds);
+    let name = parameters.text("RoleSessionName").unwrap_or_default();
+    let session = Session {
+        role,
+        name: name.to_owned(),
+    };
+    world.keys.sessions.insert(keys.secret_id.clone(), session);
     let ends = end_of(&keys);
     Ok(json!({
         "Credentials": {

@@ -196,7 +196,8 @@ impl Operation {
         if target.key.is_none() {
             return match method {
                 "HEAD" => Self::HeadBucket,
-                "PUT" => Self::PutBucket,
+                // Its settings are put to sub-resources of the bucket.
+                "PUT" if parameters.is_empty() => Self::PutBucket,
                 "GET" if has("uploads") => Self::ListMultipartUploads,
                 "GET" if has("versioning") => Self::GetBucketVersioning,
                 "GET" if has("versions") => Self::GetBucketObjectVersions,

@@ -42,8 +42,14 @@ fn credentials(facts: &AccountFacts) -> Judgement {
     if let Some(refusal) = &facts.refusal {
         return fail(
             format!("{evidence}; the cloud does not accept them: {refusal}"),
-            "look the SecretId up in the console (console.cloud.tencent.com/cam/capi), and set \
-             TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY to a pair that is enabled",
+            "look the SecretId up in the console (console.cloud.tencent.com/cam/capi), and mend it where it is \
+             named above; an account of tencentcloud.com needs `--site intl`",
+        );
+    }
+    if matches!(facts.identity, Fact::NoAnswer(_)) {
+        return unknown(
+            format!("{evidence}; nobody could verify them"),
+            "see the check `network`",
         );
     }
     if keys.warnings.is_empty() {

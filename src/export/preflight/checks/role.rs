@@ -120,7 +120,7 @@ fn named_bucket(facts: &Facts) -> Option<&BucketName> {
 }
 
 /// The remedy with the command that mends this very role, for this very bucket where one is named.
-fn with_command(facts: &Facts, remedy: &str) -> String {
+pub(super) fn with_command(facts: &Facts, remedy: &str) -> String {
     let bucket = named_bucket(facts).map_or("NAME", BucketName::as_str);
     let mut flags = format!("--bucket {bucket}");
     let role = &facts.request.role;

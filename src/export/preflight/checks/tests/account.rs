@@ -336,12 +336,10 @@ fn every_known_refusal_of_a_dry_run_is_said_with_its_remedy() {
             ..facts()
         };
         let later = refusal.later == Later::WhenOthersFinish;
-        let words = [
-            refusal.meaning,
-            refusal.code,
-            "words of the cloud",
-            refusal.remedy,
-        ];
+        // The command that mends it names this very bucket.
+        let bucket = format!("--bucket {}", facts.request.bucket);
+        let remedy = refusal.remedy.replacen("--bucket NAME", &bucket, 1);
+        let words = [refusal.meaning, refusal.code, "words of the cloud", &remedy];
         let finding = find(&facts, IfExists::Fail, CheckName::ServerDryRun);
         assert_finding(
             &refusal.code,

@@ -123,7 +123,7 @@ fn the_right_to_read_is_proven_or_missing_or_not_seen() {
                 "no answer",
                 |facts| landing_of(facts).right = silent(),
                 Unknown,
-                &["no answer came", "look at the network"],
+                &["no answer came", "which hosts answer"],
             ),
         ],
     );
