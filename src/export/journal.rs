@@ -206,27 +206,42 @@ impl Journal {
         Ok(records)
     }
 
-    /// Every record of copies.
+    /// Every record of copies, and what keeps others from being read.
     ///
     /// # Errors
-    /// [`JournalError`] when one cannot be read.
-    pub(crate) fn all_copies(&self) -> Result<Vec<CopyRecord>, JournalError> {
-        self.load_copies("copy-")
+    /// [`JournalError::Disk`] when the folder cannot be read.
+    pub(crate) fn all_copies(&self) -> Result<(Vec<CopyRecord>, Vec<JournalError>), JournalError> {
+        let (mut records, mut problems) = (Vec::new(), Vec::new());
+        for read in self.read_copies("copy-")? {
+            match read {
+                Ok(record) => records.push(record),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        Ok((records, problems))
     }
 
     fn load_copies(&self, start: &str) -> Result<Vec<CopyRecord>, JournalError> {
+        self.read_copies(start)?.into_iter().collect()
+    }
+
+    fn read_copies(
+        &self,
+        start: &str,
+    ) -> Result<Vec<Result<CopyRecord, JournalError>>, JournalError> {
         if self.keeping == Keeping::Absent || !self.copies.exists() {
             return Ok(Vec::new());
         }
-        let paths = names_in(&self.copies, start)?.into_iter();
-        paths
-            .map(|name| {
-                let path = self.copies.join(format!("{name}.json"));
-                let text = std::fs::read(&path).map_err(disk("read the record", &path))?;
-                CopyRecord::from_json(&text)
-                    .map_err(|source| JournalError::Damaged { path, source })
-            })
-            .collect()
+        let read = |name: String| {
+            let path = self.copies.join(format!("{name}.json"));
+            let text = std::fs::read(&path).map_err(disk("read the record", &path))?;
+            let record = CopyRecord::from_json(&text);
+            record.map_err(|source| JournalError::Damaged { path, source })
+        };
+        Ok(names_in(&self.copies, start)?
+            .into_iter()
+            .map(read)
+            .collect())
     }
 
     /// The record of `export_id`.

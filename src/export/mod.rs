@@ -465,7 +465,7 @@ impl Exporter {
             }
         }
         if export_id.is_none() {
-            self.tell_copies()?;
+            self.tell_copies().await?;
         }
         let looks = records.into_iter().map(|mut record| async move {
             match record.state {

@@ -1,6 +1,8 @@
 //! `image --copy-to-bucket-region` and `--copy-shared`: copied once, exported once, deleted once, wherever
 //! the run was killed.
 
+mod doubt;
+
 use cvm_export::simulator::{Effect, Fault, Image};
 use serde_json::Value;
 
@@ -507,8 +509,10 @@ fn a_timeout_and_a_signal_leave_the_copy_to_the_next_run() {
         .wait()
         .ends_with(130)
         .says("the same command run again goes on")
-        .says("tccli cvm DeleteImages");
-    env.line("status").ends_with(0).says("stands in ap-beijing");
+        .says("the same command run again goes on with it");
+    env.line("status")
+        .ends_with(0)
+        .says("is being made in ap-beijing");
     env.cloud.change(|world| {
         let mut images = world.images.iter_mut();
         let copy = images.find(|image| image.name.starts_with("cvm-export-copy-"));
@@ -581,6 +585,11 @@ fn a_deletion_that_is_refused_is_a_warning_with_its_command_and_tried_again() {
         .says("tccli cvm DeleteImages --region ap-beijing --ImageIds");
     let warnings = run.json()["warnings"].to_string();
     assert!(warnings.contains("tccli cvm DeleteImages"), "{warnings}");
+    // What is in the way of the deletion makes no old export the result of later runs.
+    env.line(ACROSS)
+        .ends_with(3)
+        .says("was not deleted")
+        .says("was exported by a copy already");
     env.cloud.change(|world| world.denied.clear());
     env.line(ACROSS).ends_with(0);
     assert_eq!(copies(&env), []);

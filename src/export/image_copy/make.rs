@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::record::{CopiesState, CopyRecord, CopyState, name_mark};
+use super::record::{CopiesState, CopyRecord, CopyState, CopyStep, name_mark};
 use crate::clock::Stopwatch;
 use crate::cloud::actions::cvm::{DescribeImages, Image, SyncImages, SyncImagesResponse};
 use crate::cloud::api::{Answer, ApiError, ApiErrorKind};
@@ -20,6 +20,8 @@ const SIGN_WINDOW: Duration = Duration::from_secs(15 * 60);
 const GRACE_AFTER_SIGNAL: Duration = Duration::from_secs(10);
 /// Looks in a row that must miss a copy that was seen, before it counts as gone.
 const GONE_AFTER_LOOKS: u32 = 5;
+/// How long after its call a copy that was never seen may stay unseen.
+const UNSEEN_LIMIT: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
 /// Attempts in all while the account is asked too often, or no connection is made.
 const ATTEMPTS: u32 = 5;
 const PAUSE_BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
@@ -164,8 +166,9 @@ impl Exporter {
         step.request_id = answer.request_id;
         let mut copies = answer.value.image_set.iter();
         let copy = copies.find(|copy| copy.region == *step.to.as_str());
-        // Without an id it is looked for by its name.
-        if let Some(copy) = copy.and_then(|copy| copy.image_id.as_str().parse().ok()) {
+        let copy = copy.and_then(|copy| copy.image_id.as_str().parse().ok());
+        // Without an id of its own it is looked for by its name.
+        if let Some(copy) = copy.filter(|copy| !record.is_source(copy)) {
             self.note_copy(record, place, copy);
         }
     }
@@ -195,15 +198,11 @@ impl Exporter {
         let window = Stopwatch::start();
         let limit = patience.remaining().min(SIGN_WINDOW);
         for look in 0.. {
-            let step = &record.steps[place];
-            let named = self.images_named(&step.to, &step.name);
-            let found = tokio::select! {
+            let is_found = tokio::select! {
                 () = self.cancel.cancelled() => return Ok(Some(Made::Interrupted)),
-                found = named => found?,
+                found = self.find_by_name(record, place) => found?,
             };
-            let mut exact = found.iter().filter(|image| image.image_name == *step.name);
-            if let Some(copy) = exact.find_map(|image| image.image_id.as_str().parse().ok()) {
-                self.note_copy(record, place, copy);
+            if is_found {
                 return Ok(None);
             }
             let left = limit.saturating_sub(window.elapsed());
@@ -215,6 +214,44 @@ impl Exporter {
             }
         }
         unreachable!("the number of looks ends with the window")
+    }
+
+    /// Looks once for the copy by its name, and notes it where it is there.
+    pub(super) async fn find_by_name(
+        &self,
+        record: &mut CopyRecord,
+        place: usize,
+    ) -> Result<bool, Error> {
+        let step = &record.steps[place];
+        let found = self.images_named(&step.to, &step.name).await?;
+        let mut exact = found.iter().filter(|image| image.image_name == *step.name);
+        let copy = exact.find_map(|image| image.image_id.as_str().parse().ok());
+        let is_found = copy.is_some();
+        if let Some(copy) = copy {
+            self.note_copy(record, place, copy);
+        }
+        Ok(is_found)
+    }
+
+    /// Whether the cloud shows the copy of `step` now; also where it gives no usable answer.
+    pub(super) async fn shows(&self, step: &CopyStep) -> Result<bool, Error> {
+        let Some(copy) = &step.copy else {
+            return Ok(false);
+        };
+        let image = fetch_image(&self.cloud, &step.to, copy).await?;
+        Ok(!matches!(image, Fact::Known(None)))
+    }
+
+    /// Takes copies that are no longer there out of a record that was given up.
+    pub(super) async fn forget_gone(&self, record: &mut CopyRecord) -> Result<(), Error> {
+        for place in 0..record.steps.len() {
+            let step = &record.steps[place];
+            if step.copy.is_some() && step.state != CopyState::Removed && !self.shows(step).await? {
+                record.steps[place].state = CopyState::Removed;
+                self.keep_copies(record);
+            }
+        }
+        Ok(())
     }
 
     /// The account's custom images of `region` whose names hold `text`; none when there was no usable
@@ -262,6 +299,9 @@ impl Exporter {
             return Ok(Made::Unknown);
         };
         // One that was just begun may take a moment to be seen; one that was seen must not vanish.
+        let may_be_unseen_until = step
+            .sent_at
+            .and_then(|sent_at| sent_at.checked_add_signed(UNSEEN_LIMIT));
         let mut was_seen = step.state == CopyState::Ready;
         let mut gone_looks = 0;
         let mut told = None;
@@ -274,9 +314,12 @@ impl Exporter {
                 Fact::Known(Some(image)) => {
                     (was_seen, gone_looks) = (true, 0);
                     match image.image_state.as_str() {
+                        "NORMAL" if !record.is_own(&record.steps[place], &image) => {
+                            return Err(not_the_copy(record, place, &image));
+                        }
                         "NORMAL" => {
                             record.steps[place].state = CopyState::Ready;
-                            self.journal.save_copies(record)?;
+                            self.keep_copies(record);
                             self.events.emit(EventKind::CopyReady { copy, region });
                             return Ok(Made::Ready);
                         }
@@ -298,9 +341,18 @@ impl Exporter {
                         }
                     }
                 }
-                Fact::Known(None) if was_seen => {
+                Fact::Known(None)
+                    if was_seen || may_be_unseen_until.is_none_or(|end| end < self.cloud.now()) =>
+                {
                     gone_looks += 1;
                     if gone_looks == GONE_AFTER_LOOKS {
+                        // Its id may have been told wrong, or it was made anew by hand.
+                        if !was_seen
+                            && self.find_by_name(record, place).await?
+                            && record.steps[place].copy.as_ref() != Some(&copy)
+                        {
+                            return Box::pin(self.wait_for_copy(record, place, patience)).await;
+                        }
                         let reason = format!("the copy `{copy}` in {region} is gone");
                         return self.give_up(record, place, reason);
                     }
@@ -333,7 +385,7 @@ impl Exporter {
     ) -> Result<Made, Error> {
         record.steps[place].state = CopyState::Failed;
         record.state = CopiesState::Abandoned;
-        self.journal.save_copies(record)?;
+        self.keep_copies(record);
         Ok(Made::Failed(reason))
     }
 
@@ -350,6 +402,21 @@ impl Exporter {
             () = tokio::time::sleep(pause) => std::ops::ControlFlow::Continue(()),
         }
     }
+}
+
+/// The cloud has named an image as the copy that is none, or somebody has renamed the copy.
+fn not_the_copy(record: &CopyRecord, place: usize, image: &Image) -> Error {
+    let (id, seen, name) = (
+        &image.image_id,
+        &image.image_name,
+        &record.steps[place].name,
+    );
+    let message = format!(
+        "`{id}` is called `{seen}` and not `{name}`, so nothing proves that it is the copy; it was not exported"
+    );
+    Error::new(ErrorKind::Unexpected, message).with_hint(
+        "if somebody has renamed the copy, give it its name again and run the command again",
+    )
 }
 
 /// Words a refusal of the copy for people.

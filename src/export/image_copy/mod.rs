@@ -24,7 +24,7 @@ use super::request::ExportRequest;
 use super::resume::covers;
 use super::{ExportOptions, Exporter, Known, Locked, LookUp};
 use crate::clock::Stopwatch;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, one_line};
 use crate::event::EventKind;
 use crate::model::{ImageId, Region};
 use make::{Made, Patience};
@@ -106,28 +106,31 @@ impl Exporter {
         let Some(mut record) = self.journal.find_copies(&request.identity())? else {
             return Ok(Earlier::Nothing);
         };
-        let is_lost = |record: &CopyRecord| {
-            let mut steps = record.steps.iter();
-            steps.any(|step| step.state == CopyState::Intended)
-        };
-        if record.state == CopiesState::Open && options.resubmit && is_lost(&record) {
-            record.state = CopiesState::Abandoned;
-            self.journal.save_copies(&record)?;
-            self.tell_standing(&record);
-            return Ok(Earlier::Nothing);
+        if record.state == CopiesState::Open && options.resubmit {
+            self.find_or_give_up(&mut record).await?;
         }
-        if record.is_unfinished() {
+        let finished = self.finished_export(&record, request)?;
+        let was_cut_short = record.is_unfinished() && finished.is_some();
+        if record.is_unfinished() && !was_cut_short {
             return Ok(Earlier::Unfinished(Box::new(record)));
         }
-        let export = match &record.export_id {
-            Some(export_id) => self.journal.load(export_id)?,
-            None => None,
-        };
-        let Some(export) = export.filter(|export| export.state == RecordState::Complete) else {
+        let Some(export) = finished else {
             return Ok(Earlier::Nothing);
         };
-        if options.resubmit {
-            return Ok(Earlier::Nothing);
+        if was_cut_short {
+            record.state = CopiesState::Exported;
+            record.export_id = Some(export.export_id.clone());
+            self.keep_copies(&record);
+            let is_over = self.remove_copies(&mut record).await.is_empty();
+            // What a killed run has left to do is this command's own work; what stays in the way of the
+            // deletion must not make an old export the result of every later run.
+            let is_wanted = !options.resubmit && options.if_exists != IfExists::Overwrite;
+            if is_over && is_wanted {
+                let outcome = self.still_stands(&export).await?;
+                if outcome.state == OutcomeState::Complete {
+                    return Ok(Earlier::Done(Box::new(outcome)));
+                }
+            }
         }
         if waited_since.is_some_and(|begun| export.ended_after(begun)) {
             return Ok(Earlier::Done(Box::new(ExportOutcome::of(&export))));
@@ -136,6 +139,39 @@ impl Exporter {
             return Ok(Earlier::Done(Box::new(outcome)));
         }
         self.judge_earlier(&export, request, options).await
+    }
+
+    /// The export of the last copy of `record`, where it is complete.
+    fn finished_export(
+        &self,
+        record: &CopyRecord,
+        request: &ExportRequest,
+    ) -> Result<Option<Record>, Error> {
+        let export = match &record.export_id {
+            Some(export_id) => self.journal.load(export_id)?,
+            None => self.export_of(record, request)?,
+        };
+        Ok(export.filter(|export| export.state == RecordState::Complete))
+    }
+
+    /// Looks once for copies of which nobody knows whether they were begun. Where one does not show, the
+    /// whole record is given up, and what is known to stand is named.
+    async fn find_or_give_up(&self, record: &mut CopyRecord) -> Result<(), Error> {
+        for place in 0..record.steps.len() {
+            let step = &record.steps[place];
+            let is_lost = match step.state {
+                CopyState::Intended => true,
+                CopyState::Copying => !self.shows(step).await?,
+                _ => false,
+            };
+            if is_lost && !self.find_by_name(record, place).await? {
+                record.state = CopiesState::Abandoned;
+                self.journal.save_copies(record)?;
+                self.tell_standing(record);
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// What an export that is complete means for this run. The copies' names differ from run to run, so the
@@ -330,7 +366,8 @@ impl Exporter {
         if is_complete || outcome.state == OutcomeState::Complete {
             record.state = CopiesState::Exported;
             record.export_id = outcome.export_id.clone();
-            self.journal.save_copies(record)?;
+            // The export is done, whatever the disk says to its record.
+            self.keep_copies(record);
             let troubles = self.remove_copies(record).await;
             outcome.warnings.extend(troubles);
         }
@@ -363,7 +400,7 @@ impl Exporter {
             let copy_id = copy.exported_copy().map(|(copy_id, _)| copy_id);
             copy_id == Some(&export.image_id) && copy.is_unfinished()
         };
-        let Some(found) = self.journal.all_copies()?.into_iter().find(is_it) else {
+        let Some(found) = self.all_copies()?.into_iter().find(is_it) else {
             return Ok(Vec::new());
         };
         let identity = found.identity();
@@ -377,18 +414,31 @@ impl Exporter {
         };
         record.state = CopiesState::Exported;
         record.export_id = Some(export.export_id.clone());
-        self.journal.save_copies(&record)?;
+        self.keep_copies(&record);
         Ok(self.remove_copies(&mut record).await)
     }
 
     /// Says which copies stand in the account as far as the journal knows.
-    pub(super) fn tell_copies(&self) -> Result<(), Error> {
-        for record in self.journal.all_copies()? {
-            if record.is_unfinished() {
-                self.about(&record.image_id).tell_standing(&record);
+    pub(super) async fn tell_copies(&self) -> Result<(), Error> {
+        for mut record in self.all_copies()? {
+            let this = self.about(&record.image_id);
+            if record.state == CopiesState::Abandoned {
+                this.forget_gone(&mut record).await?;
+            }
+            if record.state != CopiesState::Over {
+                this.tell_standing(&record);
             }
         }
         Ok(())
+    }
+
+    /// Every record of copies that can be read; another is said, and is of no concern to this run.
+    fn all_copies(&self) -> Result<Vec<CopyRecord>, Error> {
+        let (records, damaged) = self.journal.all_copies()?;
+        for problem in damaged {
+            self.events.warn(one_line(&problem));
+        }
+        Ok(records)
     }
 }
 

@@ -197,6 +197,11 @@ impl CopyRecord {
         standing.filter_map(|step| Some((step.copy.as_ref()?, step)))
     }
 
+    /// Whether `image_id` is an image that is copied, and no copy.
+    pub(super) fn is_source(&self, image_id: &ImageId) -> bool {
+        *image_id == self.image_id
+    }
+
     /// Whether `image` is proven to be the copy of `step`.
     pub(super) fn is_own(&self, step: &CopyStep, image: &Image) -> bool {
         let is_the_copy = step

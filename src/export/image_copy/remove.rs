@@ -1,17 +1,30 @@
 //! Deleting copies: after a complete export, and only what is proven to be ours.
 
+use std::time::Duration;
+
 use super::record::{CopiesState, CopyRecord, CopyState, CopyStep};
 use crate::cloud::actions::cvm::{DeleteImages, Image};
 use crate::event::EventKind;
 use crate::export::Exporter;
 use crate::export::preflight::{Fact, fetch_image};
-use crate::model::{ImageId, Region};
+use crate::export::record::RecordFile;
+use crate::model::{ImageId, ObjectKey, Prefix, Region};
+
+/// How often a copy that is to be deleted may be missed before it counts as gone.
+const LOOKS_UNTIL_GONE: u32 = 3;
+const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 impl Exporter {
     /// Deletes the copies of `record`, whose export is complete; what could not be deleted is said with the
     /// command that does it, and kept in mind for the next run. The lines are returned as well.
     pub(super) async fn remove_copies(&self, record: &mut CopyRecord) -> Vec<String> {
         let mut troubles = Vec::new();
+        if let Some(reason) = self.is_still_written(record).await {
+            let line =
+                format!("the copy is kept: {reason}; the same command run again looks again");
+            self.events.warn(line.clone());
+            return vec![line];
+        }
         for place in (0..record.steps.len()).rev() {
             let step = &record.steps[place];
             let (Some(copy), false) = (step.copy.clone(), step.state == CopyState::Removed) else {
@@ -48,11 +61,18 @@ impl Exporter {
         step: &CopyStep,
         copy: &ImageId,
     ) -> Result<(), String> {
-        let seen = fetch_image(&self.cloud, &step.to, copy).await;
-        let image = match seen.map_err(|error| error.to_string())? {
-            Fact::Known(Some(image)) => image,
-            Fact::Known(None) => return Ok(()),
-            other => return Err(other.why_unknown().unwrap_or_default().to_owned()),
+        let mut looks = 0;
+        let image = loop {
+            let seen = fetch_image(&self.cloud, &step.to, copy).await;
+            match seen.map_err(|error| error.to_string())? {
+                Fact::Known(Some(image)) => break image,
+                Fact::Known(None) if looks == LOOKS_UNTIL_GONE => return Ok(()),
+                Fact::Known(None) => {
+                    looks += 1;
+                    tokio::time::sleep(PAUSE_BETWEEN_LOOKS).await;
+                }
+                other => return Err(other.why_unknown().unwrap_or_default().to_owned()),
+            }
         };
         if !record.is_own(step, &image) {
             return Err(format!(
@@ -72,6 +92,35 @@ impl Exporter {
         }
     }
 
+    /// What makes it look as if the export of the last copy still ran, although its files are there: a
+    /// stranger's file may have one of their names.
+    async fn is_still_written(&self, record: &CopyRecord) -> Option<String> {
+        let export_id = record.export_id.as_ref()?;
+        let export = match self.journal.load(export_id) {
+            Ok(export) => export?,
+            Err(error) => return Some(error.to_string()),
+        };
+        let start = export.prefix.as_ref().map_or("", Prefix::as_str);
+        let cos = self.cloud.cos();
+        // Without the right to look, what the watch has seen is all there is.
+        let Ok(list) = cos
+            .list_uploads(&export.bucket, &export.region, start, None)
+            .await
+        else {
+            return None;
+        };
+        let named = |key: &ObjectKey| {
+            export
+                .files
+                .iter()
+                .flat_map(RecordFile::watched_keys)
+                .any(|name| name == key)
+        };
+        let mut open = list.uploads.iter().filter(|upload| named(&upload.key));
+        open.next()
+            .map(|upload| format!("an upload of `{}` is still open in the bucket", upload.key))
+    }
+
     /// Makes a changed record durable; what it promises is done already, so a full disk is only said.
     pub(super) fn keep_copies(&self, record: &CopyRecord) {
         if let Err(error) = self.journal.save_copies(record) {
@@ -84,6 +133,10 @@ impl Exporter {
         for (copy, step) in record.standing() {
             let region = &step.to;
             let line = match record.state {
+                // Nothing has proven yet that it is the copy, so no command that deletes it is named.
+                CopiesState::Open if step.state == CopyState::Copying => format!(
+                    "the copy `{copy}` is being made in {region}: the same command run again goes on with it"
+                ),
                 CopiesState::Open | CopiesState::Exported => format!(
                     "the copy `{copy}` stands in {region}: the same command run again goes on with it, and deletes \
                      it in the end; to give it up instead: {}",
@@ -102,8 +155,10 @@ impl Exporter {
 /// Whether the snapshots of `image` are its own, so that they may go with it: a copy within one region
 /// may share those of its source, which are another account's.
 fn has_own_snapshots(record: &CopyRecord, image: &Image) -> bool {
+    // An empty list proves nothing.
+    let is_known = !record.snapshots.is_empty() && !image.snapshot_set.is_empty();
     let mut snapshots = image.snapshot_set.iter();
-    snapshots.all(|snapshot| !record.snapshots.contains(&snapshot.snapshot_id))
+    is_known && snapshots.all(|snapshot| !record.snapshots.contains(&snapshot.snapshot_id))
 }
 
 /// The command by which a person deletes an image.

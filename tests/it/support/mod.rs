@@ -411,7 +411,11 @@ pub(crate) fn files_below(folder: &Path) -> Vec<(PathBuf, String)> {
         if path.is_dir() {
             files.extend(files_below(&path));
         } else {
-            let content = std::fs::read(&path).expect("a readable file");
+            // A program that runs may have renamed it meanwhile.
+            let content = match std::fs::read(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                content => content.expect("a readable file"),
+            };
             files.push((path, String::from_utf8_lossy(&content).into_owned()));
         }
     }
