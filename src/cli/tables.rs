@@ -5,10 +5,11 @@ use cvm_export::estimate::{
     Amount, Bounds, Cost, Item as CostItem, Line, PriceTable, PricedUnit, Unit, UnitPrice,
     size as at_most,
 };
-use cvm_export::export::{ExportOutcome, ListedExport, OutcomeState, Proof};
+use cvm_export::export::{ExportOutcome, OutcomeState, Proof};
 use cvm_export::model::{Finding, ImageId, ObjectKey, Verdict};
 
 use crate::cli::commands::estimate::{Item, Subject};
+use crate::cli::commands::files::Priced;
 use crate::cli::commands::images::Listed;
 use crate::cli::printer::size;
 
@@ -208,7 +209,7 @@ fn amount(amount: Option<Amount>) -> String {
     amount.map_or_else(|| "unknown".to_owned(), |amount| amount.to_string())
 }
 
-fn range(cost: &Cost, currency: &str) -> String {
+pub(crate) fn range(cost: &Cost, currency: &str) -> String {
     match (cost.low, cost.high) {
         (low, high) if low == high => format!("{} {currency}", amount(high)),
         (low, high) => format!("{} to {} {currency}", amount(low), amount(high)),
@@ -216,12 +217,13 @@ fn range(cost: &Cost, currency: &str) -> String {
 }
 
 /// Files in buckets, a row for each, and one for an export of which no file is there.
-pub(crate) fn files(exports: &[&ListedExport]) -> String {
+pub(crate) fn files(exports: &[Priced<'_>], currency: &str) -> String {
+    let month = format!("{currency}/MONTH");
     let mut table = plain(&[
-        "EXPORT", "IMAGE", "STATE", "AGE", "SIZE", "CLASS", "PROOF", "OBJECT",
+        "EXPORT", "IMAGE", "STATE", "AGE", "SIZE", "CLASS", &month, "PROOF", "OBJECT",
     ]);
     let or_hyphen = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    for export in exports {
+    for Priced { export, files, .. } in exports {
         let start = [
             or_hyphen(export.export_id.as_ref().map(ToString::to_string)),
             or_hyphen(export.image_id.as_ref().map(ToString::to_string)),
@@ -232,7 +234,7 @@ pub(crate) fn files(exports: &[&ListedExport]) -> String {
             let version = version_id.map_or_else(String::new, |id| format!("?versionId={id}"));
             format!("cos://{}/{key}{version}", export.bucket)
         };
-        for file in &export.files {
+        for (file, cost) in export.files.iter().zip(files) {
             let proof = match file.proof {
                 Proof::Record => "record",
                 Proof::Image => "image",
@@ -241,6 +243,7 @@ pub(crate) fn files(exports: &[&ListedExport]) -> String {
             table.add_row(start.iter().cloned().chain([
                 size(file.size_bytes),
                 file.storage_class.to_string(),
+                amount(cost.high),
                 proof.to_owned(),
                 address(&file.key, file.version_id.as_ref()),
             ]));
@@ -248,7 +251,7 @@ pub(crate) fn files(exports: &[&ListedExport]) -> String {
         if export.files.is_empty() {
             let record = export.records.first();
             let record = record.map(|record| address(&record.key, record.version_id.as_ref()));
-            let rest = ["-".to_owned(), "-".to_owned(), "record".to_owned()];
+            let rest = ["-", "-", "-", "record"].map(str::to_owned);
             table.add_row(start.into_iter().chain(rest).chain([or_hyphen(record)]));
         }
     }

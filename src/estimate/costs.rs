@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::money::{Amount, Price};
 use super::prices::{Charge, PriceTable};
 use super::quantities::{Bounds, Purpose, Quantities, Route, StoredObject};
-use crate::model::StorageClass;
+use crate::model::{Region, StorageClass};
 
 /// COS bills storage by the day, at a thirtieth of the price of a month.
 const DAYS_OF_A_MONTH: u32 = 30;
@@ -158,6 +158,21 @@ pub struct Line {
     pub per_month: Option<Cost>,
     /// What it costs.
     pub cost: Cost,
+}
+
+impl StoredObject {
+    /// What keeping it in `region` costs a month of 30 days.
+    #[must_use]
+    pub fn cost_per_month(self, region: &Region, prices: &PriceTable) -> Cost {
+        let kept = Quantities::none(region.clone())
+            .with_objects([self])
+            .kept_for(DAYS_OF_A_MONTH);
+        let lines = Estimate::of(kept, prices).lines.into_iter();
+        let stored = lines.filter(|line| line.item == Item::Storage);
+        // Without a price there is none for the month, and the line says why.
+        let costs = stored.map(|line| line.per_month.unwrap_or(line.cost));
+        Cost::sum(&costs.collect::<Vec<_>>())
+    }
 }
 
 /// What an export, or a download, costs.

@@ -280,6 +280,10 @@ pub(super) struct PriceArgs {
 }
 
 impl PriceArgs {
+    pub(super) fn is_given(&self) -> bool {
+        self.prices.is_some()
+    }
+
     /// The prices that hold.
     ///
     /// # Errors

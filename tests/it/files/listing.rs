@@ -44,6 +44,11 @@ fn exports_are_told_with_their_images_sizes_ages_and_proofs() {
     let age = recorded["age_seconds"].as_u64().expect("an age");
     assert!((3 * 86_400..3 * 86_400 + 3600).contains(&age), "{age}");
 
+    // 170 GiB at 0.024 USD a GB and month, and 50 GiB more; of the third nothing but 5 bytes.
+    assert_eq!(listing["currency"], "USD");
+    assert_eq!(recorded["cost_per_month"]["high"], "4.08");
+    assert_eq!(under(&listing, "q")["cost_per_month"]["low"], "1.20");
+
     let of_journal = under(&listing, "q");
     assert_eq!(of_journal["files"][0]["proof"], "record");
     assert_eq!(of_journal["records"], Value::Array(vec![]));
@@ -63,11 +68,24 @@ fn exports_are_told_with_their_images_sizes_ages_and_proofs() {
         "3d",
         "50.00 GiB",
         "STANDARD",
+        "1.20",
         "record",
     ] {
         assert!(row.contains(cell), "{cell}: {row}");
     }
-    text.says("3 exports, 5 files")
+    assert!(text.stdout.contains("USD/MONTH"), "{}", text.stdout);
+    let unpriced = env.home.path().join("prices.toml");
+    std::fs::write(
+        &unpriced,
+        "currency = \"CNY\"\ndate = 2026-11-25\nsource = \"a contract\"\n",
+    )
+    .expect("written");
+    let unknown = env.line("files --bucket exports --output json --prices prices.toml");
+    let unknown = unknown.ends_with(0).json();
+    assert_eq!(unknown["currency"], "CNY");
+    assert_eq!(under(&unknown, "q")["cost_per_month"]["high"], Value::Null);
+    text.says("a month to keep")
+        .says("3 exports, 5 files")
         .says("1 other object left out");
 }
 

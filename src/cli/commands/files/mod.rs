@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use cvm_export::cloud::cos::Versioning;
 use cvm_export::error::{Error, ErrorKind};
+use cvm_export::estimate::{Cost, Currency, PriceTable, Sheet, StoredObject};
 use cvm_export::export::{
     Exporter, Fact, Files, Inventory, ListedExport, ListedUpload, PrefixFilter, Scope,
 };
@@ -17,7 +18,7 @@ use super::consent::Question;
 use super::exit::Exit;
 use super::printer::{plural, size};
 use super::settings::{JournalUse, Session};
-use super::{Context, Names, objects, tables, values};
+use super::{Context, Names, PriceArgs, objects, tables, values};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -25,6 +26,8 @@ pub(crate) struct Args {
     command: Option<Command>,
     #[command(flatten)]
     scope: ScopeArgs,
+    #[command(flatten)]
+    prices: PriceArgs,
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -103,8 +106,38 @@ impl ScopeArgs {
 #[derive(Serialize)]
 struct Listing<'a> {
     schema: &'static str,
+    currency: &'a Currency,
+    prices: &'a [Sheet],
+    confirmed_today: bool,
+    cost_per_month: Cost,
     buckets: Vec<Bucket<'a>>,
-    items: Vec<&'a ListedExport>,
+    items: Vec<Priced<'a>>,
+}
+
+/// An export, and what keeping its files costs a month.
+#[derive(Serialize)]
+pub(crate) struct Priced<'a> {
+    #[serde(flatten)]
+    pub(crate) export: &'a ListedExport,
+    pub(crate) cost_per_month: Cost,
+    /// The same file by file.
+    #[serde(skip)]
+    pub(crate) files: Vec<Cost>,
+}
+
+impl<'a> Priced<'a> {
+    fn new(export: &'a ListedExport, region: &Region, prices: &PriceTable) -> Self {
+        let files = export.files.iter().map(|file| {
+            let stored = StoredObject::seen(file.storage_class.as_str(), file.size_bytes);
+            stored.cost_per_month(region, prices)
+        });
+        let files: Vec<Cost> = files.collect();
+        Self {
+            export,
+            cost_per_month: Cost::sum(&files),
+            files,
+        }
+    }
 }
 
 /// What else is known of a bucket.
@@ -149,19 +182,23 @@ fn open(context: &Context<'_>, session: &Session) -> Files {
 }
 
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
-    let Args { command, scope } = args;
+    let Args {
+        command,
+        scope,
+        prices,
+    } = args;
     match command {
-        Some(_) if scope.is_given() => Err(Error::new(
+        Some(_) if scope.is_given() || prices.is_given() => Err(Error::new(
             ErrorKind::Usage,
             "flags that say which files are meant belong behind `url` or `rm`",
         )),
         Some(Command::Url(args)) => url::run(args, context).await,
         Some(Command::Rm(args)) => rm::run(args, context).await,
-        None => list(&scope, context).await,
+        None => list(&scope, &prices.table()?, context).await,
     }
 }
 
-async fn list(args: &ScopeArgs, context: &Context<'_>) -> Result<Exit, Error> {
+async fn list(args: &ScopeArgs, prices: &PriceTable, context: &Context<'_>) -> Result<Exit, Error> {
     let names = Names {
         bucket: args.bucket.as_ref(),
         ..Names::default()
@@ -188,15 +225,33 @@ async fn list(args: &ScopeArgs, context: &Context<'_>) -> Result<Exit, Error> {
             Ok((inventories, has_failures))
         })
         .await?;
-    let items: Vec<&ListedExport> = inventories.iter().flat_map(|it| &it.exports).collect();
+    let priced = inventories.iter().flat_map(|inventory| {
+        let region = &inventory.scope.region;
+        let exports = inventory.exports.iter();
+        exports.map(|export| Priced::new(export, region, prices))
+    });
+    let items: Vec<Priced<'_>> = priced.collect();
+    let cost_per_month = Cost::sum(items.iter().map(|item| &item.cost_per_month));
     if !items.is_empty() {
-        context.printer.data(&tables::files(&items));
+        let currency = prices.currency().to_string();
+        context.printer.data(&tables::files(&items, &currency));
     }
     for inventory in &inventories {
         sum_up(inventory, context);
     }
+    if !items.is_empty() {
+        let month = tables::range(&cost_per_month, &prices.currency().to_string());
+        context.printer.note(&format!(
+            "all of it costs {month} a month to keep; {}",
+            prices.provenance()
+        ));
+    }
     context.printer.json(&Listing {
         schema: "cvm-export.files.v1",
+        currency: prices.currency(),
+        prices: prices.sheets(),
+        confirmed_today: false,
+        cost_per_month,
         buckets: inventories.iter().map(Bucket::new).collect(),
         items,
     });
