@@ -10,6 +10,7 @@
 //! and a copy whose answer is lost is found by its name. The lock of the export that was asked for is held
 //! from the plan to the deletion.
 
+mod claims;
 mod make;
 mod plan;
 mod record;
@@ -82,6 +83,13 @@ impl Exporter {
                 let Some(plan) = plan else {
                     return Ok(None);
                 };
+                if options.keep_claim
+                    && let Some(claimed) = this.claimed_by_a_copy(request, known).await?
+                    && let Earlier::Done(outcome) =
+                        this.judge_claimed(&claimed, request, options).await?
+                {
+                    return Ok(Some(*outcome));
+                }
                 match this.begin_copies(request, known, options, plan).await? {
                     Some(record) => record,
                     None => return Ok(Some(ExportOutcome::never_started(request))),
@@ -172,6 +180,24 @@ impl Exporter {
             }
         }
         Ok(())
+    }
+
+    /// What the record of another machine in the bucket means for this run, whose journal knows nothing.
+    async fn judge_claimed(
+        &self,
+        claimed: &Record,
+        request: &ExportRequest,
+        options: &ExportOptions,
+    ) -> Result<Earlier, Error> {
+        if claimed.state.is_live() && !options.resubmit {
+            return Err(claims::runs_elsewhere(claimed));
+        }
+        // One that this journal knows was judged by it.
+        let is_known = self.journal.load(&claimed.export_id)?.is_some();
+        if is_known || claimed.state != RecordState::Complete {
+            return Ok(Earlier::Nothing);
+        }
+        self.judge_earlier(claimed, request, options).await
     }
 
     /// What an export that is complete means for this run. The copies' names differ from run to run, so the

@@ -144,7 +144,7 @@ pub(super) async fn plan_copies(
     }))
 }
 
-async fn bucket_region(
+pub(super) async fn bucket_region(
     cloud: &Cloud,
     request: &ExportRequest,
     known: &Known,

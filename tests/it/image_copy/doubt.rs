@@ -150,3 +150,31 @@ fn status_names_copies_that_were_given_up_until_they_are_gone() {
         .change(|world| world.images.retain(|image| image.id.as_str() != copy));
     env.line("status").ends_with(0).does_not_say(&copy);
 }
+
+#[test]
+fn a_lost_journal_makes_no_second_copy_of_what_the_bucket_knows() {
+    let lose_the_journal = |env: &TestEnv| {
+        std::fs::remove_dir_all(env.state_folder()).expect("a journal");
+    };
+    let env = world();
+    let first = env.line(ACROSS).ends_with(0);
+    lose_the_journal(&env);
+    env.line(ACROSS)
+        .ends_with(3)
+        .says("was exported by a copy already");
+    env.line(&format!("{ACROSS} --if-exists skip"))
+        .ends_with(0)
+        .prints(&first.stdout);
+    assert_eq!(changes(&env), ONE_OF_EACH);
+
+    let env = world();
+    env.cloud.change(|world| world.export_seconds = Some(1e6));
+    env.line(&format!("{ACROSS} --timeout 1500ms")).ends_with(6);
+    lose_the_journal(&env);
+    env.line(ACROSS)
+        .ends_with(3)
+        .says("runs already")
+        .says("cvm-export wait --region ap-beijing --bucket north-1250000000")
+        .does_not_say("DeleteImages");
+    assert_eq!(changes(&env), ["SyncImages", "ExportImages"]);
+}
