@@ -25,7 +25,7 @@ use crate::cloud::actions::cam::{
 use crate::cloud::api::{ApiError, ApiErrorKind};
 use crate::error::{Error, ErrorKind};
 use crate::export::preflight::{fetch_attached, says_no_such_role};
-use crate::model::RoleName;
+use crate::model::{Region, RoleName};
 use plan::{Found, FoundPolicy, FoundRole, plan, plan_revocation};
 
 /// The largest page of CAM's lists, and the last one that can be asked for (page 598/34570).
@@ -253,13 +253,15 @@ impl Authorizer {
     }
 
     async fn look(&self) -> Result<Found, ApiError> {
-        let cloud = &self.cloud;
+        let (cloud, region) = (&self.cloud, self.access.region());
         let (role, attached, policy) = tokio::try_join!(
-            fetch_role(cloud, &self.access.role),
-            fetch_attached(cloud, &self.access.role),
+            fetch_role(cloud, region, &self.access.role),
+            fetch_attached(cloud, region, &self.access.role),
             async {
                 match &self.access.grant {
-                    Grant::Bucket { .. } => fetch_policy(cloud, &self.access.policy_name()).await,
+                    Grant::Bucket { .. } => {
+                        fetch_policy(cloud, region, &self.access.policy_name()).await
+                    }
                     Grant::Preset(_) => Ok(None),
                 }
             },
@@ -272,7 +274,7 @@ impl Authorizer {
     }
 
     async fn take(&self, step: &Step) -> Result<(), ApiError> {
-        let cloud = &self.cloud;
+        let (cloud, region) = (&self.cloud, self.access.region());
         match step.clone() {
             Step::CreateRole {
                 role: role_name,
@@ -285,7 +287,7 @@ impl Authorizer {
                     policy_document,
                     description,
                 };
-                cloud.call(None, &call).await.map(drop)
+                cloud.call(region, &call).await.map(drop)
             }
             Step::UpdateTrust {
                 role: role_name,
@@ -297,7 +299,7 @@ impl Authorizer {
                     role_name,
                     policy_document,
                 };
-                cloud.call(None, &call).await.map(drop)
+                cloud.call(region, &call).await.map(drop)
             }
             Step::CreatePolicy {
                 policy: policy_name,
@@ -310,7 +312,7 @@ impl Authorizer {
                     policy_document,
                     description,
                 };
-                cloud.call(None, &call).await.map(drop)
+                cloud.call(region, &call).await.map(drop)
             }
             Step::UpdatePolicy {
                 policy_id,
@@ -322,7 +324,7 @@ impl Authorizer {
                     policy_id,
                     policy_document,
                 };
-                cloud.call(None, &call).await.map(drop)
+                cloud.call(region, &call).await.map(drop)
             }
             Step::AttachPolicy {
                 role: attach_role_name,
@@ -332,7 +334,7 @@ impl Authorizer {
                     policy_name,
                     attach_role_name,
                 };
-                cloud.call(None, &call).await.map(drop)
+                cloud.call(region, &call).await.map(drop)
             }
             Step::DetachPolicy {
                 role: detach_role_name,
@@ -342,18 +344,19 @@ impl Authorizer {
                     policy_name,
                     detach_role_name,
                 };
-                cloud.call(None, &call).await.map(drop)
+                cloud.call(region, &call).await.map(drop)
             }
             Step::DeletePolicy { policy_id, .. } => {
                 let policy_id = vec![policy_id];
                 cloud
-                    .call(None, &DeletePolicy { policy_id })
+                    .call(region, &DeletePolicy { policy_id })
                     .await
                     .map(drop)
             }
-            Step::DeleteRole { role: role_name } => {
-                cloud.call(None, &DeleteRole { role_name }).await.map(drop)
-            }
+            Step::DeleteRole { role: role_name } => cloud
+                .call(region, &DeleteRole { role_name })
+                .await
+                .map(drop),
         }
     }
 
@@ -384,9 +387,13 @@ impl Authorizer {
     }
 }
 
-async fn fetch_role(cloud: &Cloud, name: &RoleName) -> Result<Option<FoundRole>, ApiError> {
+async fn fetch_role(
+    cloud: &Cloud,
+    region: Option<&Region>,
+    name: &RoleName,
+) -> Result<Option<FoundRole>, ApiError> {
     let role_name = name.clone();
-    match cloud.call(None, &GetRole { role_name }).await {
+    match cloud.call(region, &GetRole { role_name }).await {
         Ok(answer) => {
             let role = answer.value.role_info;
             Ok(Some(FoundRole {
@@ -402,7 +409,11 @@ async fn fetch_role(cloud: &Cloud, name: &RoleName) -> Result<Option<FoundRole>,
 }
 
 /// The account's own policy of this very name; the keyword of the list finds longer ones as well.
-async fn fetch_policy(cloud: &Cloud, name: &str) -> Result<Option<FoundPolicy>, ApiError> {
+async fn fetch_policy(
+    cloud: &Cloud,
+    region: Option<&Region>,
+    name: &str,
+) -> Result<Option<FoundPolicy>, ApiError> {
     for page in 1..=PAGE_LIMIT {
         let call = ListPolicies {
             rp: PAGE_LIMIT,
@@ -410,12 +421,12 @@ async fn fetch_policy(cloud: &Cloud, name: &str) -> Result<Option<FoundPolicy>, 
             scope: "Local",
             keyword: name.to_owned(),
         };
-        let list = cloud.call(None, &call).await?.value.list;
+        let list = cloud.call(region, &call).await?.value.list;
         let is_last = (list.len() as u64) < PAGE_LIMIT;
         let mut named = list.into_iter().filter(|entry| entry.policy_name == *name);
         if let Some(entry) = named.next() {
             let policy_id = entry.policy_id;
-            return match cloud.call(None, &GetPolicy { policy_id }).await {
+            return match cloud.call(region, &GetPolicy { policy_id }).await {
                 Ok(answer) => Ok(Some(FoundPolicy {
                     id: policy_id,
                     description: answer.value.description,

@@ -87,6 +87,14 @@ pub struct Access {
 }
 
 impl Access {
+    /// The region by whose hosts CAM is asked; finance regions have their own.
+    pub(super) fn region(&self) -> Option<&Region> {
+        match &self.grant {
+            Grant::Bucket { region, .. } => Some(region),
+            Grant::Preset(_) => None,
+        }
+    }
+
     /// The name of the policy. The one for a bucket follows from bucket and role, so that a later run
     /// finds it, and that no two roles share one.
     #[must_use]

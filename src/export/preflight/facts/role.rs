@@ -7,7 +7,7 @@ use crate::cloud::api::ApiError;
 use crate::error::Error;
 use crate::export::request::ExportRequest;
 use crate::export::role::is_writing_preset;
-use crate::model::{CloudText, RoleName};
+use crate::model::{CloudText, Region, RoleName};
 
 /// The largest page of CAM's lists; a role cannot carry more policies than that.
 const PAGE_LIMIT: u64 = 200;
@@ -51,7 +51,8 @@ pub(in crate::export::preflight) async fn fetch_policies(
     cloud: &Cloud,
     request: &ExportRequest,
 ) -> Result<Fact<Vec<AttachedPolicy>>, Error> {
-    let mut policies = match fetch_attached(cloud, &request.role).await {
+    let region = Some(&request.region);
+    let mut policies = match fetch_attached(cloud, region, &request.role).await {
         Ok(policies) => policies,
         Err(error) => return api_fact(Err(error)),
     };
@@ -59,24 +60,30 @@ pub(in crate::export::preflight) async fn fetch_policies(
         let reading = policies
             .iter_mut()
             .filter(|policy| !policy.is_preset)
-            .map(|policy| read_document(cloud, policy));
+            .map(|policy| read_document(cloud, region, policy));
         futures_util::future::try_join_all(reading).await?;
     }
     Ok(Fact::Known(policies))
 }
 
-async fn read_document(cloud: &Cloud, policy: &mut AttachedPolicy) -> Result<(), Error> {
+async fn read_document(
+    cloud: &Cloud,
+    region: Option<&Region>,
+    policy: &mut AttachedPolicy,
+) -> Result<(), Error> {
     let Some(policy_id) = policy.id else {
         return Ok(());
     };
-    let answer = cloud.call(None, &GetPolicy { policy_id }).await;
+    let answer = cloud.call(region, &GetPolicy { policy_id }).await;
     policy.document = api_fact(answer.map(|answer| answer.value.policy_document))?;
     Ok(())
 }
 
-/// The policies of a role, without their documents; none where there is no such role.
+/// The policies of a role, without their documents; none where there is no such role. CAM is one for all
+/// regions, but finance regions reach it by hosts of their own.
 pub(crate) async fn fetch_attached(
     cloud: &Cloud,
+    region: Option<&Region>,
     role: &RoleName,
 ) -> Result<Vec<AttachedPolicy>, ApiError> {
     let call = ListAttachedRolePolicies {
@@ -84,7 +91,7 @@ pub(crate) async fn fetch_attached(
         page: 1,
         rp: PAGE_LIMIT,
     };
-    match cloud.call(None, &call).await {
+    match cloud.call(region, &call).await {
         Ok(answer) => {
             let policies = answer.value.list.into_iter().map(|policy| AttachedPolicy {
                 is_preset: policy.policy_type.is_some_and(|kind| kind == "QCS"),
