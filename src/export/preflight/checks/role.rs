@@ -127,5 +127,5 @@ pub(super) fn with_command(facts: &Facts, remedy: &str) -> String {
     if role.as_str() != DEFAULT_ROLE {
         flags.push_str(&format!(" --role-name {role}"));
     }
-    remedy.replacen("--bucket NAME", &flags, 1)
+    remedy.replacen("authorize --bucket NAME", &format!("authorize {flags}"), 1)
 }

@@ -337,8 +337,10 @@ fn every_known_refusal_of_a_dry_run_is_said_with_its_remedy() {
         };
         let later = refusal.later == Later::WhenOthersFinish;
         // The command that mends it names this very bucket.
-        let bucket = format!("--bucket {}", facts.request.bucket);
-        let remedy = refusal.remedy.replacen("--bucket NAME", &bucket, 1);
+        let command = format!("authorize --bucket {}", facts.request.bucket);
+        let remedy = refusal
+            .remedy
+            .replacen("authorize --bucket NAME", &command, 1);
         let words = [refusal.meaning, refusal.code, "words of the cloud", &remedy];
         let finding = find(&facts, IfExists::Fail, CheckName::ServerDryRun);
         assert_finding(
