@@ -556,3 +556,13 @@ fn a_resumed_download_says_what_it_saved() {
         run.stderr
     );
 }
+
+#[test]
+fn a_region_that_nobody_knows_in_a_price_file_is_warned_of() {
+    let env = TestEnv::new();
+    let prices = "currency = \"USD\"\ndate = 2026-11-25\nsource = \"ours\"\n[regions.ap-guangzhu]\negress = \"0.05\"\n";
+    std::fs::write(env.home.path().join("prices.toml"), prices).expect("written");
+    env.line("estimate --id img-linux001 --bucket exports --prices prices.toml")
+        .ends_with(0)
+        .says("ap-guangzhu");
+}

@@ -128,7 +128,7 @@ enum Said {
 
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
     let said = args.said()?;
-    let budget = args.cost.budget()?;
+    let budget = args.cost.budget(context.printer)?;
     let is_pipe = args.to == Path::new("-");
     if is_pipe && context.printer.output != Output::Text {
         return Err(Error::new(

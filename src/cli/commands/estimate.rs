@@ -151,7 +151,7 @@ struct FetchedBytes {
 
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
     debug_assert_eq!(DEFAULT_PART_SIZE_BYTES, 8 << 20, "the help says so");
-    let prices = args.prices.table()?;
+    let prices = args.prices.table(context.printer)?;
     let objects = args.addresses()?;
     let names = Names {
         images: &args.ids,
@@ -197,7 +197,10 @@ impl Args {
                     ErrorKind::Usage,
                     format!("`{}` is no cos://BUCKET/KEY", CloudText::excerpt(text, 80)),
                 )
-                .with_hint("manifests of many images are not there yet; name images with `--id`")),
+                .with_hint(
+                "name images with `--id`, and exported files as `cvm-export files` lists them; manifests of many \
+                 images are not there yet",
+            )),
             });
         addresses.collect()
     }

@@ -103,7 +103,7 @@ enum Item {
 
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
     let images = args.request.images()?;
-    let budget = args.cost.budget()?;
+    let budget = args.cost.budget(context.printer)?;
     let started = cvm_export::clock::now();
     let (bucket, format) = (args.request.bucket()?, args.request.format);
     let partials = images

@@ -288,7 +288,7 @@ impl PriceArgs {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for a file that cannot be read or can't be right.
-    pub(super) fn table(&self) -> Result<PriceTable, Error> {
+    pub(super) fn table(&self, printer: &printer::Printer) -> Result<PriceTable, Error> {
         let table = PriceTable::default();
         let Some(path) = &self.prices else {
             return Ok(table);
@@ -306,6 +306,12 @@ impl PriceArgs {
                 "docs/prices.md of the sources says what stands in such a file, with an example",
             )
         })?;
+        // A slip of the pen would correct nothing, and look as if it did.
+        for region in file.regions().filter(|region| !region.is_known()) {
+            printer.warning(&format!(
+                "--prices: region {region} is not among those that this version knows; its prices hold for that name alone"
+            ));
+        }
         Ok(table.corrected_by(file))
     }
 }
@@ -327,9 +333,9 @@ impl CostArgs {
     ///
     /// # Errors
     /// As [`PriceArgs::table`].
-    pub(super) fn budget(&self) -> Result<Budget, Error> {
+    pub(super) fn budget(&self, printer: &printer::Printer) -> Result<Budget, Error> {
         Ok(Budget {
-            prices: self.prices.table()?,
+            prices: self.prices.table(printer)?,
             limit: self.max_cost,
         })
     }

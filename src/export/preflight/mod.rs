@@ -112,7 +112,8 @@ impl PreflightReport {
             Some(Obstacle::Failed) => (
                 ErrorKind::Precondition,
                 format!("{subject} {refusal}; nothing was submitted"),
-                "mend what is marked `fail` above; `cvm-export check` looks again without submitting",
+                "mend what is marked `fail` above; the same command with `--dry-run`, or `cvm-export check`, looks again without \
+                 submitting",
             ),
             Some(Obstacle::NotKnown { may_not_look: true }) => (
                 ErrorKind::Permission,

@@ -145,13 +145,15 @@ fn an_export_that_runs_is_refused_whole() {
     for line in [
         format!("files rm --bucket exports --export-id {id} --yes"),
         format!("{ALL} --yes"),
-        "files rm --bucket exports --keep-last 0 --yes".to_owned(),
     ] {
         env.line(&line)
             .ends_with(3)
             .says("may be running")
             .says(&format!("cvm-export wait {id}"));
     }
+    // A script's empty variable must not come to mean everything.
+    env.line("files rm --bucket exports --keep-last 0 --yes")
+        .ends_with(2);
     // One that is neither old enough nor among the older ones is not in the way.
     env.line("files rm --bucket exports --keep-last 1 --yes")
         .ends_with(0)

@@ -194,7 +194,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
         )),
         Some(Command::Url(args)) => url::run(args, context).await,
         Some(Command::Rm(args)) => rm::run(args, context).await,
-        None => list(&scope, &prices.table()?, context).await,
+        None => list(&scope, &prices.table(context.printer)?, context).await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `files rm`: deletes exports by id, age and number, and uploads that dead exports left.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use cvm_export::error::{Error, ErrorKind};
@@ -45,7 +46,7 @@ pub(super) struct Args {
 
     /// Exports that are not among the newest N complete ones of their image
     #[arg(long, value_name = "N", conflicts_with = "abort_uploads")]
-    keep_last: Option<usize>,
+    keep_last: Option<NonZeroUsize>,
 
     /// Give up unfinished uploads of dead exports, which are in no list of objects and paid for
     #[arg(long)]
@@ -176,7 +177,7 @@ impl Args {
         Selection {
             export_ids: self.export_ids.clone(),
             older_than: self.older_than,
-            keep_last: self.keep_last,
+            keep_last: self.keep_last.map(NonZeroUsize::get),
         }
     }
 
