@@ -17,7 +17,7 @@ const BUILT_IN: &str = include_str!("prices.toml");
 pub struct PriceTable {
     currency: Currency,
     sheets: Vec<Sheet>,
-    classes: BTreeMap<StorageClass, ClassRules>,
+    classes: BTreeMap<StorageClass, SaidOfClass>,
     regions: BTreeMap<Region, RegionPrices>,
 }
 
@@ -32,9 +32,18 @@ pub struct Sheet {
     pub note: Option<CloudText>,
 }
 
-/// What holds for a storage class in every region.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// What one file says of a storage class.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct SaidOfClass {
+    minimum_days: Option<u32>,
+    minimum_object_bytes: Option<u64>,
+    has_retrieval: Option<bool>,
+    has_restoration: Option<bool>,
+}
+
+/// What holds for a storage class in every region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClassRules {
     /// What is deleted earlier is billed for so many days.
     pub minimum_days: u32,
@@ -75,7 +84,7 @@ struct Document {
     source: String,
     note: Option<String>,
     #[serde(default)]
-    classes: BTreeMap<StorageClass, ClassRules>,
+    classes: BTreeMap<StorageClass, SaidOfClass>,
     #[serde(default)]
     regions: BTreeMap<Region, RegionPrices>,
 }
@@ -170,7 +179,13 @@ impl PriceTable {
             self.regions.clear();
         }
         self.sheets.extend(other.sheets);
-        self.classes.extend(other.classes);
+        for (class, said) in other.classes {
+            let own = self.classes.entry(class).or_default();
+            own.minimum_days = said.minimum_days.or(own.minimum_days);
+            own.minimum_object_bytes = said.minimum_object_bytes.or(own.minimum_object_bytes);
+            own.has_retrieval = said.has_retrieval.or(own.has_retrieval);
+            own.has_restoration = said.has_restoration.or(own.has_restoration);
+        }
         for (region, prices) in other.regions {
             let own = self.regions.entry(region).or_default();
             own.egress = prices.egress.or(own.egress);
@@ -220,8 +235,16 @@ impl PriceTable {
 
     /// What holds for `class` everywhere, or why that is not known.
     pub(super) fn rules(&self, class: &StorageClass) -> Result<ClassRules, String> {
-        let rules = self.classes.get(class).copied();
-        rules.ok_or_else(|| format!("the price table has no storage class {class}"))
+        let said = self
+            .classes
+            .get(class)
+            .ok_or_else(|| format!("the price table has no storage class {class}"))?;
+        Ok(ClassRules {
+            minimum_days: said.minimum_days.unwrap_or_default(),
+            minimum_object_bytes: said.minimum_object_bytes.unwrap_or_default(),
+            has_retrieval: said.has_retrieval.unwrap_or_default(),
+            has_restoration: said.has_restoration.unwrap_or_default(),
+        })
     }
 
     /// The price of `charge`, or why it is not known.

@@ -143,3 +143,15 @@ fn what_is_wrong_is_refused_with_its_line() {
         assert!(error.contains(expected), "asked: {rest}, seen: {error}");
     }
 }
+
+#[test]
+fn a_rule_of_a_class_that_is_corrected_leaves_its_others_as_they_are() {
+    let table = corrected(
+        "[classes]\nSTANDARD_IA = { minimum_days = 60 }\nARCHIVE = { minimum_days = 180 }\n",
+    );
+    // 10 × 0.002 for reading, as before.
+    let seen = Estimate::of(round("ap-guangzhou", "STANDARD_IA", Route::Public), &table);
+    assert_cost("STANDARD_IA", &seen, Item::Retrieval, "0.02");
+    let seen = Estimate::of(round("ap-guangzhou", "ARCHIVE", Route::Public), &table);
+    assert_eq!(seen.total.high, None, "what restoring costs is not known");
+}

@@ -104,8 +104,12 @@ pub(super) fn exports(gathered: &Gathered) -> Vec<ListedExport> {
         let mut files = Vec::new();
         let mut found = BTreeSet::new();
         for (place, file) in record.files.iter().enumerate().filter(|_| has_begun) {
+            let key = key_of(record, file, entries, &places);
             for position in places.of_file(file) {
                 let entry = &entries[position];
+                if key.is_some_and(|key| *key != entry.object.key) {
+                    continue;
+                }
                 if is_taken[position] || matches!(entry.name, Some(Name::Claim { .. })) {
                     continue;
                 }
@@ -155,6 +159,26 @@ pub(super) fn exports(gathered: &Gathered) -> Vec<ListedExport> {
     }
     exports.sort_by(|a, b| (a.exported_at, &a.export_id).cmp(&(b.exported_at, &b.export_id)));
     exports
+}
+
+/// The key under which the file of an export stands whose end nobody has seen: it has one, however many of
+/// its names are taken. `None` where the record names the object, or none is there.
+fn key_of<'a>(
+    record: &Record,
+    file: &'a RecordFile,
+    entries: &[Entry],
+    places: &Places<'_>,
+) -> Option<&'a ObjectKey> {
+    if file.object.is_some() {
+        return None;
+    }
+    // The names stand in the order of trust, the API's with its snapshot before the console's.
+    file.watched_keys().find(|key| {
+        let mut positions = places.of_file(file).map(|position| &entries[position]);
+        positions.any(|entry| {
+            entry.object.key == **key && matches!(says_of(record, file, entry), Says::Its)
+        })
+    })
 }
 
 /// What a record says of an object.

@@ -218,7 +218,7 @@ pub struct ListedUpload {
     pub image_id: Option<ImageId>,
     /// What proves that it is of an export.
     pub proof: Proof,
-    /// The export that runs and may be writing it.
+    /// Why it may be of an export that runs.
     #[serde(skip)]
     pub(crate) running: Option<String>,
 }

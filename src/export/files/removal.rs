@@ -387,7 +387,20 @@ fn doom(
             etag: file.etag.clone(),
         })
         .collect();
-    if open.is_empty() {
+    // The record alone says of an object that took the place of a file that it is another: without it the
+    // object's name would prove that it is this export's.
+    let mut others = inventory.exports.iter().flat_map(|other| &other.files);
+    let replaced = others.find(|file| {
+        let is_foreign = file.proof == Proof::None && file.snapshot_id.is_some();
+        is_foreign && export.watched.contains(&file.key)
+    });
+    if let (Some(file), Some(record)) = (replaced, export.records.first()) {
+        stays.push(Stay {
+            what: format!("`{}`", record.key),
+            why: format!("it tells that `{}` is not this export's", file.key),
+        });
+    }
+    if open.is_empty() && replaced.is_none() {
         objects.extend(export.records.iter().map(|record| DoomedObject {
             key: record.key.clone(),
             version_id: record.version_id.clone(),

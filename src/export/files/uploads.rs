@@ -107,8 +107,23 @@ fn of_export(upload: &Upload, gathered: &Gathered, scope: &Scope) -> Option<List
         export_id: record.map(|record| record.export_id.clone()),
         image_id: image_id.or(name.as_ref().and_then(Name::image_id)).cloned(),
         proof,
-        running: running.map(|record| record.export_id.to_string()),
+        running: running
+            .map(|record| format!("export `{}` runs", record.export_id))
+            .or_else(|| may_run(name.as_ref(), gathered)),
     })
+}
+
+/// Why an upload of this name may be of an export that runs although no record says so: there is one that
+/// cannot be read.
+fn may_run(name: Option<&Name>, gathered: &Gathered) -> Option<String> {
+    let name = name?;
+    let (key, ..) = gathered.unreadable.iter().find(|(_, prefix, image_id)| {
+        let is_of_image = name.image_id().is_none_or(|of_name| of_name == image_id);
+        prefix.as_ref() == name.prefix() && is_of_image
+    })?;
+    Some(format!(
+        "the record `{key}` cannot be read, so its export may run"
+    ))
 }
 
 /// The parts of an upload, as far as growth is concerned.
@@ -163,7 +178,7 @@ impl Files {
                 _ if upload.proof == Proof::None => {
                     Some("nothing proves that it is an export's".to_owned())
                 }
-                (Some(export_id), ..) => Some(format!("export `{export_id}` runs")),
+                (Some(why), ..) => Some(why.clone()),
                 (None, None, _) => Some("it is over".to_owned()),
                 (None, Some(_), None) => Some("COS does not say how old it is".to_owned()),
                 (None, Some(_), Some(since)) if inventory.seen_at - since < idle_for => {

@@ -128,3 +128,28 @@ fn a_lost_answer_and_a_missing_right_are_survived() {
     env.line(&format!("{ABORT} --yes")).ends_with(0);
     assert!(env.uploads().is_empty());
 }
+
+#[test]
+fn where_a_record_cannot_be_read_its_upload_stays() {
+    let env = TestEnv::new();
+    env.cloud.change(|world| world.export_seconds = Some(1e9));
+    env.export("img-linux001", "p", "--no-wait");
+    let mut other = TestEnv::new();
+    other.borrow_cloud(&env);
+    let hour = format!("{ABORT} --older-than 1h --yes");
+    // One that a newer version has written, and one that may not be read.
+    let claim = "p_img-linux001.cvm-export.json";
+    env.cloud.change(|world| {
+        world.put_object(BUCKET, claim, r#"{"schema":"cvm-export.export.v9"}"#);
+    });
+    env.pass(2 * 3_600);
+    for _ in 0..2 {
+        other
+            .line(&hour)
+            .ends_with(0)
+            .says("cannot be read, so its export may run");
+        assert_eq!(env.uploads().len(), 1);
+        env.cloud
+            .change(|world| world.denied.insert("GetObject".to_owned()));
+    }
+}
