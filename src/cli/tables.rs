@@ -45,7 +45,7 @@ pub(crate) fn exports(outcomes: &[ExportOutcome]) -> String {
                 .as_ref()
                 .map(ToString::to_string)
                 .unwrap_or_default(),
-            state(outcome.state).to_owned(),
+            state(outcome).to_owned(),
             outcome
                 .image_id
                 .as_ref()
@@ -268,8 +268,10 @@ pub(crate) fn age(seconds: u64) -> String {
     }
 }
 
-fn state(state: OutcomeState) -> &'static str {
-    match state {
+fn state(outcome: &ExportOutcome) -> &'static str {
+    match outcome.state {
+        // It was complete once, and its files have been deleted since.
+        OutcomeState::Failed if outcome.completed_at.is_some() => "gone",
         OutcomeState::Checked => "checked",
         OutcomeState::Submitted => "submitted",
         OutcomeState::Running => "running",

@@ -61,6 +61,9 @@ pub struct ExportOutcome {
     pub submitted_at: Option<DateTime<Utc>>,
     /// When the last file was completed.
     pub completed_at: Option<DateTime<Utc>>,
+    /// When `files rm` deleted the files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed_at: Option<DateTime<Utc>>,
     /// The command that takes the watch up again, on any machine; empty when there is nothing to watch.
     pub reattach: Vec<String>,
     /// The files, in the order in which the cloud announced them.
@@ -150,6 +153,7 @@ impl ExportOutcome {
             request_id: record.request_id.clone(),
             submitted_at: record.submitted_at,
             completed_at: record.completed_at,
+            removed_at: record.removed_at,
             reattach: if is_watchable {
                 record.reattach()
             } else {
@@ -243,6 +247,7 @@ impl ExportOutcome {
             request_id: None,
             submitted_at: None,
             completed_at: None,
+            removed_at: None,
             reattach: Vec::new(),
             files,
             warnings: Vec::new(),

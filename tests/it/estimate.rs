@@ -487,8 +487,17 @@ fn a_download_that_may_cost_too_much_fetches_no_byte() {
             assert!(run.stdout.is_empty(), "{}", run.stdout);
         }
     }
+    let wait = format!("wait {export_id} --download there");
+    env.line(&format!("{wait} --max-cost 0.000489"))
+        .ends_with(3)
+        .says("the download was not begun: it may cost 0.00049 USD");
     assert_eq!(env.calls("GetObject"), gets);
     assert!(!env.home.path().join("disk.raw").exists());
+    assert!(!env.home.path().join("there").exists());
+    env.line(&format!("wait {export_id} --max-cost 1"))
+        .ends_with(2)
+        .says("--download <DIR>");
+    env.line(&format!("{wait} --max-cost 0.00049")).ends_with(0);
     env.line(&format!(
         "download cos://exports/{key} --to disk.raw --max-cost 0.00049"
     ))

@@ -316,7 +316,7 @@ impl PriceArgs {
     }
 }
 
-/// The flags that limit what a command may cost; `image` and `download` share them.
+/// The flags that limit what a command may cost; `image`, `wait` and `download` share them.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct CostArgs {
     /// Go no further where it may cost more than this, in the currency of the prices (USD unless --prices

@@ -42,6 +42,11 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             .note("this machine's journal knows no export");
     } else {
         context.printer.data(&super::tables::exports(&items));
+        for item in &items {
+            if let (Some(export_id), Some(reason)) = (&item.export_id, &item.reason) {
+                context.printer.note(&format!("{export_id}: {reason}"));
+            }
+        }
     }
     context.printer.json(&Status {
         schema: "cvm-export.status.v1",

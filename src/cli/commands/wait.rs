@@ -2,16 +2,16 @@
 
 use chrono::{DateTime, Utc};
 use cvm_export::error::{Error, ErrorKind};
-use cvm_export::estimate::Budget;
 use cvm_export::export::{ExportOptions, Exporter, WaitTarget};
 use cvm_export::model::{BucketName, ExportId, ImageFormat, ImageId, ObjectKey, Prefix};
 
 use super::exit::Exit;
 use super::partial::Partial;
 use super::settings::JournalUse;
-use super::{Context, Finished, LandingArgs, Names, WatchArgs, values};
+use super::{Context, CostArgs, Finished, LandingArgs, Names, WatchArgs, values};
 
 #[derive(clap::Args, Debug)]
+#[command(mut_arg("max_cost", |arg| arg.requires("download")), mut_arg("prices", |arg| arg.requires("download")))]
 pub(crate) struct Args {
     /// An export id of this machine's journal; or, with --bucket, object keys
     #[arg(value_name = "EXPORT_ID|KEY")]
@@ -47,6 +47,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     landing: LandingArgs,
+
+    #[command(flatten)]
+    cost: CostArgs,
 }
 
 /// What was said, before the bucket's full name and region are known.
@@ -60,6 +63,7 @@ enum Said<'a> {
 
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
     let said = args.said()?;
+    let budget = args.cost.budget(context.printer)?;
     let names = Names {
         bucket: args.bucket.as_ref(),
         ..Names::default()
@@ -110,7 +114,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             let options = ExportOptions {
                 timeout: args.watch.timeout,
                 poll: args.watch.poll(),
-                landing: args.landing.landing(&Budget::default()),
+                landing: args.landing.landing(&budget),
                 ..ExportOptions::default()
             };
             let outcome = exporter.wait(&target, &options).await?;

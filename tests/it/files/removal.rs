@@ -122,10 +122,20 @@ fn an_export_goes_by_its_id_and_the_journal_remembers() {
     assert!(report["freed_bytes"].as_u64() >= Some(170 << 30));
     let left = env.keys();
     assert!(left.iter().all(|key| key.starts_with("q_")), "{left:?}");
-    env.line("status --output json").ends_with(0);
+    let status = env
+        .line("status")
+        .ends_with(0)
+        .says("`cvm-export files rm` deleted `p_");
+    let line = status.stdout.lines().find(|line| line.contains(&id));
+    assert!(
+        line.is_some_and(|line| line.contains(" gone ")),
+        "{}",
+        status.stdout
+    );
     let status = env.line(&format!("status {id} --output json")).json();
     let reason = status["items"][0]["reason"].to_string();
     assert!(reason.contains("files rm"), "{reason}");
+    assert!(status["items"][0]["removed_at"].is_string(), "{status:#}");
     env.line(&format!("files rm --export-id {id} --yes"))
         .ends_with(0)
         .says("it is deleted already");

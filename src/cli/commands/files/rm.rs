@@ -26,6 +26,10 @@ const QUESTION: Question = Question {
 const SHORTEST_IDLE: Duration = Duration::from_secs(3600);
 
 #[derive(clap::Args, Debug)]
+// A listing may go through all the buckets that the journal knows; a deletion is about a single one.
+#[command(mut_arg("bucket", |arg| arg.help(
+    "The bucket, in full or without its AppId [default: with --export-id, by this machine's journal]"
+)))]
 pub(super) struct Args {
     #[command(flatten)]
     scope: ScopeArgs,
