@@ -13,6 +13,7 @@ mod claim;
 mod cost;
 mod earlier;
 mod files;
+mod grace;
 mod image_copy;
 mod journal;
 mod landing;

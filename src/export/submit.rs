@@ -15,14 +15,13 @@ use crate::cloud::api::{Answer, ApiError, ApiErrorKind};
 use crate::error::{Error, ErrorKind};
 use crate::event::{EventKind, Events};
 use crate::export::claim::Claim;
+use crate::export::grace::answer_within_grace;
 use crate::export::journal::Journal;
 use crate::export::preflight::IfExists;
 use crate::export::record::{Baseline, Record, RecordFile, RecordState};
 use crate::export::refusals::{Later, Refusal};
 use crate::model::{CloudText, ObjectKey};
 
-/// How long a signal waits for the answer of a submit that is on its way.
-const GRACE_AFTER_SIGNAL: Duration = Duration::from_secs(10);
 /// Pauses while the cloud says "later": exports run for minutes to hours.
 const FIRST_QUEUE_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_QUEUE_PAUSE: Duration = Duration::from_secs(120);
@@ -100,7 +99,8 @@ impl Submission<'_> {
             record.state = RecordState::Intended;
             record.submitted_at = Some(self.cloud.now());
             self.journal.save(record)?;
-            let error = match self.call(record, call).await {
+            let answer = self.cloud.call(Some(&record.region), call);
+            let error = match answer_within_grace(self.cancel, answer).await {
                 Some(Ok(answer)) => {
                     self.accept(record, answer);
                     claim.update(self.cloud, self.events, record).await;
@@ -160,24 +160,6 @@ impl Submission<'_> {
             return (attempt < UNSENT_ATTEMPTS).then_some(Again::SoonUnsent);
         }
         (is_later(error) && self.queueing == Queueing::Wait).then_some(Again::WhenOthersFinish)
-    }
-
-    /// Sends the call; `None` when a signal came and the answer did not follow within the grace.
-    async fn call(
-        &self,
-        record: &Record,
-        call: &ExportImages,
-    ) -> Option<Result<Answer<<ExportImages as crate::cloud::api::Action>::Response>, ApiError>>
-    {
-        let answer = self.cloud.call(Some(&record.region), call);
-        tokio::pin!(answer);
-        tokio::select! {
-            biased;
-            answer = &mut answer => Some(answer),
-            () = self.cancel.cancelled() => {
-                tokio::time::timeout(GRACE_AFTER_SIGNAL, answer).await.ok()
-            }
-        }
     }
 
     fn accept(

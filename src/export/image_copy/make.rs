@@ -9,6 +9,7 @@ use crate::cloud::api::{Answer, ApiError, ApiErrorKind};
 use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
 use crate::export::Exporter;
+use crate::export::grace::answer_within_grace;
 use crate::export::preflight::{Fact, fetch_image};
 use crate::export::request::Identity;
 use crate::export::watch::PollPolicy;
@@ -16,8 +17,6 @@ use crate::model::{CloudText, ImageId, Region};
 
 /// How long to look for a copy of which nobody knows whether it was begun.
 const SIGN_WINDOW: Duration = Duration::from_secs(15 * 60);
-/// How long a signal waits for the answer of a call that is on its way.
-const GRACE_AFTER_SIGNAL: Duration = Duration::from_secs(10);
 /// Looks in a row that must miss a copy that was seen, before it counts as gone.
 const GONE_AFTER_LOOKS: u32 = 5;
 /// How long after its call a copy that was never seen may stay unseen.
@@ -103,7 +102,8 @@ impl Exporter {
             step.state = CopyState::Intended;
             step.sent_at = Some(self.cloud.now());
             self.journal.save_copies(record)?;
-            let error = match self.call_for_copy(&from, &call).await {
+            let answer = self.cloud.call(Some(&from), &call);
+            let error = match answer_within_grace(&self.cancel, answer).await {
                 Some(Ok(answer)) => {
                     self.accept_copy(record, place, answer);
                     return Ok(None);
@@ -137,23 +137,6 @@ impl Exporter {
             }
         }
         unreachable!("the last attempt ends the loop")
-    }
-
-    /// Sends the call; `None` when a signal came and the answer did not follow within the grace.
-    async fn call_for_copy(
-        &self,
-        from: &Region,
-        call: &SyncImages,
-    ) -> Option<Result<Answer<SyncImagesResponse>, ApiError>> {
-        let answer = self.cloud.call(Some(from), call);
-        tokio::pin!(answer);
-        tokio::select! {
-            biased;
-            answer = &mut answer => Some(answer),
-            () = self.cancel.cancelled() => {
-                tokio::time::timeout(GRACE_AFTER_SIGNAL, answer).await.ok()
-            }
-        }
     }
 
     fn accept_copy(
