@@ -3,6 +3,9 @@
 //! The exporter writes to a bucket of the image's region only, so that is where it is made, and it is made
 //! only where the image is.
 
+use tokio_util::sync::CancellationToken;
+
+use super::grace::answer_within_grace;
 use super::preflight::{Fact, check_image, fetch_image, find_elsewhere};
 use super::request::DiskScope;
 use super::resolve::{Destination, RegionSetting};
@@ -124,10 +127,24 @@ impl MissingBucket {
     /// Makes it, private and empty, and notes it in `destination`.
     ///
     /// # Errors
-    /// [`ErrorKind::Precondition`] when the name is taken elsewhere, and whatever COS refuses.
-    pub async fn create(&self, cloud: &Cloud, destination: &mut Destination) -> Result<(), Error> {
+    /// [`ErrorKind::Precondition`] when the name is taken elsewhere, [`ErrorKind::Interrupted`] when `cancel`
+    /// comes and no answer follows, and whatever COS refuses.
+    pub async fn create(
+        &self,
+        cloud: &Cloud,
+        destination: &mut Destination,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
         let (bucket, region) = (&self.bucket, &self.region);
-        match cloud.cos().put_bucket(bucket, region).await {
+        let making = cloud.cos().put_bucket(bucket, region);
+        let Some(made) = answer_within_grace(cancel, making).await else {
+            let message = format!(
+                "interrupted while bucket `{bucket}` was being made: it may stand in {region} now; no export was started"
+            );
+            return Err(Error::new(ErrorKind::Interrupted, message)
+                .with_hint("the same command run again looks for it and goes on"));
+        };
+        match made {
             Ok(()) => {}
             Err(error) if error.kind() == CosErrorKind::AlreadyExists => {
                 // An answer may have been lost, or another run was faster; or it stands in another region.

@@ -2,7 +2,7 @@
 
 use cvm_export::simulator::Effect;
 
-use crate::support::{TestEnv, fault};
+use crate::support::{TestEnv, fault, wait_until};
 
 const LINUX: &str = "image --id img-linux001 --prefix p --poll-interval 100ms --create-bucket";
 
@@ -122,6 +122,26 @@ fn a_lost_answer_makes_the_bucket_once() {
         );
         env.assert_submits(1);
     }
+}
+
+#[test]
+fn a_signal_while_the_bucket_is_made_says_what_stands() {
+    let env = world();
+    let slow = Effect::DelayAfter { milliseconds: 700 };
+    env.cloud.set_faults(vec![fault("PutBucket", slow)]);
+    let line = format!("{LINUX} --bucket fresh --yes");
+    let words: Vec<&str> = line.split(' ').collect();
+    let running = env.start(&words);
+    let is_there = || region_of(&env, "fresh-1250000000").is_some();
+    wait_until(|| "a bucket".to_owned(), is_there);
+    running.signal("TERM");
+    running
+        .wait()
+        .ends_with(143)
+        .says("interrupted; bucket `fresh-1250000000` was made, and no export was started");
+    env.assert_submits(0);
+    env.line(&line).ends_with(0);
+    assert_eq!(env.calls("PutBucket"), 1);
 }
 
 #[test]

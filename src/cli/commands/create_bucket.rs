@@ -1,6 +1,6 @@
 //! `image --create-bucket`: makes the bucket in the image's region where it is not there yet.
 
-use cvm_export::error::Error;
+use cvm_export::error::{Error, ErrorKind};
 use cvm_export::export::{Destination, find_missing_bucket};
 use cvm_export::model::{CheckName, ImageId};
 
@@ -48,8 +48,12 @@ pub(super) async fn where_missing(
         Consent::Ask => context.ask(&CHANGES).await?,
         Consent::Given => {}
     }
-    let creating = missing.create(&session.cloud, destination);
-    context.until_signalled(creating).await?;
+    let cancel = context.signals.cancel();
+    missing.create(&session.cloud, destination, &cancel).await?;
     printer.note(&format!("done: {change}"));
+    if cancel.is_cancelled() {
+        let message = format!("interrupted; bucket `{bucket}` was made, and no export was started");
+        return Err(Error::new(ErrorKind::Interrupted, message));
+    }
     Ok(())
 }
