@@ -23,6 +23,7 @@ pub(super) fn secrets_of(headers: &HeaderMap, more: &[Secret]) -> Vec<Secret> {
     sensitive
         .filter_map(|value| value.to_str().ok())
         // The rest of a signed header names keys, times and headers, which errors may well speak of.
+        // TC3 writes `Signature=`, COS `q-signature=`.
         .map(|value| match value.rsplit_once("ignature=") {
             Some((_, signature)) => signature,
             None => value,
@@ -75,10 +76,12 @@ impl Runs {
 
     /// `text` without the secret; `None` where it is not there.
     fn hidden_in(&self, text: &[u8]) -> Option<Vec<u8>> {
-        let mut hidden: Vec<Range<usize>> = Vec::new();
-        let plain = (0..text.len()).map(|at| (text[at], at..at + 1)).collect();
-        for spelling in [plain, unescaped(text)] {
-            hidden.extend(self.places_in(&spelling));
+        let mut hidden = self.places_in(text);
+        // Most answers have no escape, and are then read once.
+        if text.iter().any(|byte| ESCAPES.contains(byte)) {
+            let (plain, starts) = unescaped(text);
+            let places = self.places_in(&plain).into_iter();
+            hidden.extend(places.map(|place| starts[place.start]..starts[place.end]));
         }
         hidden.sort_by_key(|range| range.start);
         let mut result = Vec::new();
@@ -97,37 +100,41 @@ impl Runs {
         Some(result)
     }
 
-    /// Where runs stand in a text, of which each character is given with its place.
-    fn places_in(&self, spelling: &[(u8, Range<usize>)]) -> Vec<Range<usize>> {
+    /// Where runs stand in `text`.
+    fn places_in(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut run = Vec::with_capacity(self.length);
         let mut places = Vec::new();
-        for characters in spelling.windows(self.length) {
-            if !self.begins[usize::from(characters[0].0.to_ascii_lowercase())] {
+        for (start, characters) in text.windows(self.length).enumerate() {
+            if !self.begins[usize::from(characters[0].to_ascii_lowercase())] {
                 continue;
             }
             run.clear();
-            run.extend(characters.iter().map(|(byte, _)| byte.to_ascii_lowercase()));
-            if self.runs.contains(&run)
-                && let [(_, first), .., (_, last)] = characters
-            {
-                places.push(first.start..last.end);
+            run.extend(characters.iter().map(u8::to_ascii_lowercase));
+            if self.runs.contains(&run) {
+                places.push(start..start + self.length);
             }
         }
         places
     }
 }
 
-/// The characters of `text`, with what JSON, XML and addresses escape in its plain form, each with its
-/// place.
-fn unescaped(text: &[u8]) -> Vec<(u8, Range<usize>)> {
-    let mut characters = Vec::with_capacity(text.len());
+/// What JSON, XML and addresses begin an escape with.
+const ESCAPES: [u8; 3] = *b"%\\&";
+
+/// `text` with what is escaped in it in plain form, and where each character of that begins in `text`; the
+/// last place is the end.
+fn unescaped(text: &[u8]) -> (Vec<u8>, Vec<usize>) {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut starts = Vec::with_capacity(text.len() + 1);
     let mut at = 0;
     while at < text.len() {
         let (byte, length) = escape(&text[at..]).unwrap_or((text[at], 1));
-        characters.push((byte, at..at + length));
+        plain.push(byte);
+        starts.push(at);
         at += length;
     }
-    characters
+    starts.push(text.len());
+    (plain, starts)
 }
 
 /// The character that an escape at the start of `text` stands for, and the length of the escape.
