@@ -173,7 +173,9 @@ impl CredentialsInUse {
                 format!("{origin}: nothing is there any more")
             }
             Ok(found) if is_same(&old.credentials, &found.credentials) => {
-                // A file that its owner renews later than we would: nothing to speak of.
+                // A file that its owner renews later than we would: nothing to speak of, and no reason to
+                // ask again before every request.
+                renewing.not_before = now.checked_add_signed(old.pause(now));
                 return false;
             }
             Ok(found) => {

@@ -48,7 +48,9 @@ async fn credentials_are_read_anew_before_they_end_and_when_they_are_refused() {
     write(home.path(), "second", 20_000);
     let seen = token_at(&in_use, 100, &events).await;
     assert_eq!(seen, "first", "still good");
-    let seen = token_at(&in_use, 9_900, &events).await;
+    let seen = token_at(&in_use, 9_901, &events).await;
+    assert_eq!(seen, "first", "the place was asked a second ago");
+    let seen = token_at(&in_use, 9_911, &events).await;
     assert_eq!(seen, "second", "the first ones end within five minutes");
     write(home.path(), "third", 30_000);
     let second = in_use.read().credentials;
