@@ -22,7 +22,8 @@ use crate::model::CloudText;
 
 const HOST: &str = "metadata.tencentyun.com";
 const PATH: &str = "/latest/meta-data/cam/security-credentials/";
-/// The host is one hop away; what does not answer twice is not there.
+/// The host is one hop away: where it is silent for a second it is not there, and asking again would only
+/// keep the person waiting. What it refuses or breaks off is tried once more.
 const ATTEMPTS: usize = 2;
 
 /// Whose role is meant, and where that is said.
@@ -70,7 +71,7 @@ pub(super) async fn ask_on_a_cvm(settings: &CloudSettings, machine: &Path) -> He
     Ok(heard.map_err(|problem| format!("{place}: {problem}")))
 }
 
-/// Whether the firmware says that this is a CVM: its vendor is `Tencent Cloud`, its product `CVM`.
+/// Whether the firmware names Tencent Cloud as the machine's vendor, or in the name of the product.
 fn is_cvm(machine: &Path) -> bool {
     let says = |file: &str, word: &str| {
         std::fs::read_to_string(machine.join(file)).is_ok_and(|text| text.contains(word))
@@ -145,9 +146,10 @@ async fn text(
     let mut attempt = 1;
     let answer = loop {
         let answer = get(http, path).await;
-        let is_lasting = answer
-            .as_ref()
-            .is_ok_and(|response| !response.status.is_server_error());
+        let is_lasting = match &answer {
+            Ok(response) => !response.status.is_server_error(),
+            Err(error) => error.is_timeout(),
+        };
         if is_lasting || attempt == ATTEMPTS {
             break answer;
         }

@@ -67,6 +67,17 @@ impl RequestError {
         matches!(self, Self::NoConnection { .. } | Self::Unwritable { .. })
     }
 
+    /// Whether the time for an answer ran out.
+    pub(crate) fn is_timeout(&self) -> bool {
+        match self {
+            Self::NoConnection { source, .. }
+            | Self::NoAnswer { source, .. }
+            | Self::BrokenAnswer { source, .. } => source.is_timeout(),
+            Self::Stalled { .. } => true,
+            Self::TooLarge { .. } | Self::Unwritable { .. } => false,
+        }
+    }
+
     pub(crate) fn again(&self) -> Again {
         match self {
             Self::NoConnection { .. }
