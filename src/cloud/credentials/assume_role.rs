@@ -19,6 +19,8 @@ pub(super) const SESSION_NAMES: [&str; 2] = [
 ];
 pub(super) const SESSION_DURATION: &str = "TENCENTCLOUD_ASSUME_ROLE_SESSION_DURATION";
 pub(super) const EXTERNAL_ID: &str = "TENCENTCLOUD_ASSUME_ROLE_EXTERNAL_ID";
+/// Terraform's name for whoever vouches for a web identity.
+pub(super) const PROVIDER_ID: &str = "TENCENTCLOUD_ASSUME_ROLE_PROVIDER_ID";
 /// What the audit trail calls our sessions, where nobody says otherwise.
 const SESSION_NAME: &str = "cvm-export";
 /// STS needs a region, and any will do; this is the one of Tencent's SDKs.
@@ -124,6 +126,13 @@ pub(super) fn wanted(
 }
 
 fn with_settings(wanted: Wanted, environment: &Environment) -> Result<Wanted, CredentialsError> {
+    if wanted.place == ROLE_ARNS[1] && environment.get(PROVIDER_ID).is_some() {
+        return Err(broken(
+            PROVIDER_ID,
+            "terraform's web identity is not read here; TKE_PROVIDER_ID, TKE_WEB_IDENTITY_TOKEN_FILE, \
+             TKE_ROLE_ARN and TKE_REGION say the same",
+        ));
+    }
     let mut wanted = match one_of(Some(environment), &SESSION_NAMES)? {
         Some((place, name)) => wanted.called(place, name)?,
         None => wanted,
@@ -139,7 +148,7 @@ fn with_settings(wanted: Wanted, environment: &Environment) -> Result<Wanted, Cr
 }
 
 /// The value of whichever of two variables is set.
-fn one_of<'a>(
+pub(super) fn one_of<'a>(
     environment: Option<&'a Environment>,
     names: &[&'static str; 2],
 ) -> Result<Option<(&'static str, &'a str)>, CredentialsError> {

@@ -5,6 +5,8 @@
 //! one that is not configured here, said with its line: a reader that guesses would take another key
 //! than coscli does. Lists and mappings beside `base:` are passed over.
 //!
+//! Names have no case, as in coscli's own reader (viper; coscli, `cmd/root.go`).
+//!
 //! coscli encrypts the keys with a key of its own unless `disableencryption` is `"true"` (coscli,
 //! `util/config.go`), and then they are nobody else's to read.
 
@@ -22,8 +24,9 @@ pub(super) fn ask(environment: &Environment) -> Asked {
     };
     let place = path.display().to_string();
     let absent = |why: &str| Ok(Link::Absent(format!("{place}: {why}")));
-    let Some(text) = read_optional(&path, &place)? else {
-        return absent("there is no such file");
+    let text = match read_optional(&path, &place, environment.home())? {
+        Ok(text) => text,
+        Err(why) => return absent(why),
     };
     let base = match base_of(&text) {
         Ok(base) => base,
@@ -76,7 +79,7 @@ fn base_of(text: &str) -> Result<BTreeMap<String, String>, Unreadable> {
     let mut within = Within::Elsewhere;
     // How far the keys under `cos:` and under `base:` are indented; the first of each says it.
     let (mut cos_indent, mut base_indent) = (None, None);
-    for (line, text) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
+    for (line, text) in (1..).zip(text.lines()) {
         let refuse = |what| Err(Unreadable { line, what });
         let content = text.trim_start_matches(' ');
         let indent = text.len() - content.len();
@@ -90,7 +93,7 @@ fn base_of(text: &str) -> Result<BTreeMap<String, String>, Unreadable> {
             if content.starts_with("---") && content.trim_end() != "---" {
                 return refuse("a document marker");
             }
-            within = match without_comment(content) {
+            within = match lower(without_comment(content)).as_str() {
                 "cos:" => Within::Cos,
                 text if text.starts_with("cos:") => return refuse("`cos` is no mapping of lines"),
                 _ => Within::Elsewhere,
@@ -105,7 +108,7 @@ fn base_of(text: &str) -> Result<BTreeMap<String, String>, Unreadable> {
             return refuse("its indentation");
         }
         if indent == own {
-            within = match without_comment(content) {
+            within = match lower(without_comment(content)).as_str() {
                 "base:" if base_indent.is_some() => return refuse("`base` stands there twice"),
                 "base:" => Within::Base,
                 text if text.starts_with("base:") => {
@@ -130,11 +133,15 @@ fn base_of(text: &str) -> Result<BTreeMap<String, String>, Unreadable> {
         let Some(value) = scalar(value) else {
             return refuse("its value is no plain or quoted text");
         };
-        if values.insert(name.to_owned(), value).is_some() {
+        if values.insert(lower(name), value).is_some() {
             return refuse("its name stands there twice");
         }
     }
     Ok(values)
+}
+
+fn lower(name: &str) -> String {
+    name.to_ascii_lowercase()
 }
 
 fn without_comment(text: &str) -> &str {

@@ -95,14 +95,15 @@ pub(super) fn sdk_file(environment: &Environment) -> Asked {
         ));
     };
     let place = path.display().to_string();
-    let Some(text) = read_optional(&path, &place)? else {
-        if is_named {
+    let text = match read_optional(&path, &place, environment.home())? {
+        Ok(text) => text,
+        Err(why) if is_named => {
             return Err(broken(
                 &place,
-                format!("{CREDENTIALS_FILE} names it, and there is no such file"),
+                format!("{CREDENTIALS_FILE} names it, and {why}"),
             ));
         }
-        return Ok(Link::Absent(format!("{place}: there is no such file")));
+        Err(why) => return Ok(Link::Absent(format!("{place}: {why}"))),
     };
     let mut file = configparser::ini::Ini::new();
     // As in Tencent's SDKs a comment has a line of its own: a key is not cut at a `#` in it.

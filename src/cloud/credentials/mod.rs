@@ -49,7 +49,10 @@ const SECRET_KEY: &str = "TENCENTCLOUD_SECRET_KEY";
 const TOKENS: [&str; 2] = ["TENCENTCLOUD_TOKEN", "TENCENTCLOUD_SECURITY_TOKEN"];
 /// Terraform's name for the role of the instance.
 const CAM_ROLE_NAME: &str = "TENCENTCLOUD_CAM_ROLE_NAME";
-const PROFILE: &str = "TCCLI_PROFILE";
+/// The profile has two names as well.
+const PROFILES: [&str; 2] = ["TCCLI_PROFILE", "TENCENTCLOUD_PROFILE"];
+/// Terraform's name for the folder of tccli's profiles.
+const PROFILES_FOLDER: &str = "TENCENTCLOUD_SHARED_CREDENTIALS_DIR";
 const CREDENTIALS_FILE: &str = "TENCENTCLOUD_CREDENTIALS_FILE";
 
 /// Every environment variable that the chain reads.
@@ -59,7 +62,9 @@ pub const VARIABLES: &[&str] = &[
     TOKENS[0],
     TOKENS[1],
     CAM_ROLE_NAME,
-    PROFILE,
+    PROFILES[0],
+    PROFILES[1],
+    PROFILES_FOLDER,
     CREDENTIALS_FILE,
     web_identity::REGION,
     web_identity::PROVIDER_ID,
@@ -71,6 +76,7 @@ pub const VARIABLES: &[&str] = &[
     assume_role::SESSION_NAMES[1],
     assume_role::SESSION_DURATION,
     assume_role::EXTERNAL_ID,
+    assume_role::PROVIDER_ID,
 ];
 
 /// More than this is no file of keys.
@@ -364,25 +370,24 @@ fn nobody() -> Credentials {
     }
 }
 
-/// What stands in a file that need not be there. A home folder that is none, or that is another
-/// person's, as in containers, holds nothing either.
-fn read_optional(path: &Path, place: &str) -> Result<Option<String>, CredentialsError> {
+/// What stands in a file that need not be there; the inner error says why nothing does.
+fn read_optional(
+    path: &Path,
+    place: &str,
+    home: Option<&Path>,
+) -> Result<Result<String, &'static str>, CredentialsError> {
     let cannot = |error| broken(place, format!("it cannot be read ({error})"));
     match std::fs::metadata(path) {
         // A pipe or a device could keep the run waiting for ever.
         Ok(metadata) if !metadata.is_file() => return Err(broken(place, "it is no regular file")),
         Ok(_) => {}
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound
-                    | io::ErrorKind::NotADirectory
-                    | io::ErrorKind::PermissionDenied
-            ) =>
-        {
-            return Ok(None);
+        Err(error) => {
+            let folder = path.parent().filter(|folder| Some(*folder) != home);
+            let has_folder = folder.is_some_and(|folder| std::fs::metadata(folder).is_ok());
+            return why_absent(error.kind(), has_folder)
+                .map(Err)
+                .ok_or_else(|| cannot(error));
         }
-        Err(error) => return Err(cannot(error)),
     }
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(cannot)?;
@@ -397,10 +402,23 @@ fn read_optional(path: &Path, place: &str) -> Result<Option<String>, Credentials
     let text = String::from_utf8(bytes)
         .map_err(|_| broken(place, "it cannot be read (it is no Unicode text)"))?;
     // Editors of Windows begin a file with a mark that would hide its first line.
-    Ok(Some(match text.strip_prefix('\u{feff}') {
+    Ok(Ok(match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),
         None => text,
     }))
+}
+
+/// Why a file that cannot be looked at counts as absent, where it does. A home folder may be another
+/// person's, as in containers, and then it holds nothing for this one; a closed folder of a tool inside
+/// of it (`has_folder`) may well hold the keys that are meant.
+fn why_absent(error: io::ErrorKind, has_folder: bool) -> Option<&'static str> {
+    match error {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Some("there is no such file"),
+        io::ErrorKind::PermissionDenied if !has_folder => {
+            Some("the home folder is closed to this user")
+        }
+        _ => None,
+    }
 }
 
 fn parse_json<T: serde::de::DeserializeOwned>(

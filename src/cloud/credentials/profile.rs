@@ -11,11 +11,11 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::assume_role::Wanted;
+use super::assume_role::{Wanted, one_of};
 use super::metadata::Meant;
 use super::{
-    Asked, CredentialsError, Flags, Found, Link, PROFILE, assemble, broken, parse_json,
-    read_optional,
+    Asked, CredentialsError, Flags, Found, Link, PROFILES, PROFILES_FOLDER, assemble, broken,
+    parse_json, read_optional,
 };
 use crate::environment::Environment;
 use crate::model::CloudText;
@@ -29,12 +29,12 @@ pub(super) fn ask(environment: &Environment, flags: &Flags, now: DateTime<Utc>) 
         )));
     };
     let place = format!("tccli profile `{profile}` ({})", path.display());
-    let Some(text) = read_optional(&path, &place)? else {
-        let is_named = flags.profile.is_some() || environment.get(PROFILE).is_some();
-        if is_named {
-            return Err(broken(&place, "there is no such file"));
+    let text = match read_optional(&path, &place, environment.home())? {
+        Ok(text) => text,
+        Err(why) if named(environment, flags.profile.as_deref())?.is_some() => {
+            return Err(broken(&place, why));
         }
-        return Ok(Link::Absent(format!("{place}: there is no such file")));
+        Err(why) => return Ok(Link::Absent(format!("{place}: {why}"))),
     };
     let file: TccliCredential = parse_json(&text, &place)?;
     match file.kind.as_deref() {
@@ -58,10 +58,16 @@ pub(super) fn ask(environment: &Environment, flags: &Flags, now: DateTime<Utc>) 
         ),
     };
     if expires_at.is_some_and(|end| end <= now) {
-        return Err(broken(
-            &place,
-            "its temporary keys are over; run `tccli auth login`",
-        ));
+        let plugin = match file.kind.as_deref() {
+            Some("sso") => "sso",
+            _ => "auth",
+        };
+        let which = match profile.as_str() {
+            "default" => String::new(),
+            name => format!(" --profile {name}"),
+        };
+        let problem = format!("its temporary keys are over; run `tccli {plugin} login{which}`");
+        return Err(broken(&place, problem));
     }
     let token = file.token.as_deref().filter(|token| !token.is_empty());
     let credentials = assemble(&place, id, key, token, expires_at)?;
@@ -150,7 +156,7 @@ fn settings<T: DeserializeOwned>(
         return Ok(None);
     };
     let place = format!("tccli profile `{profile}` ({})", path.display());
-    let Some(text) = read_optional(&path, &place)? else {
+    let Ok(text) = read_optional(&path, &place, environment.home())? else {
         return Ok(None);
     };
     Ok(Some((parse_json(&text, &place)?, place)))
@@ -200,11 +206,7 @@ struct TccliParameters {
 }
 
 fn profile_name(environment: &Environment, flag: Option<&str>) -> Result<String, CredentialsError> {
-    let (name, place) = match (flag, environment.get(PROFILE)) {
-        (Some(name), _) => (name, "--profile"),
-        (None, Some(name)) => (name, PROFILE),
-        (None, None) => ("default", "the default profile"),
-    };
+    let (place, name) = named(environment, flag)?.unwrap_or(("the default profile", "default"));
     let is_plain = |c: char| !c.is_control() && c != '/' && c != '\\';
     if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
         return Err(broken(place, "a profile is a file name without folders"));
@@ -212,11 +214,21 @@ fn profile_name(environment: &Environment, flag: Option<&str>) -> Result<String,
     Ok(name.to_owned())
 }
 
+/// The profile that flag or variable name, and which of them does.
+fn named<'a>(
+    environment: &'a Environment,
+    flag: Option<&'a str>,
+) -> Result<Option<(&'static str, &'a str)>, CredentialsError> {
+    match flag {
+        Some(name) => Ok(Some(("--profile", name))),
+        None => one_of(Some(environment), &PROFILES),
+    }
+}
+
 fn tccli_file(environment: &Environment, profile: &str, extension: &str) -> Option<PathBuf> {
-    Some(
-        environment
-            .home()?
-            .join(".tccli")
-            .join(format!("{profile}.{extension}")),
-    )
+    let folder = match environment.get(PROFILES_FOLDER) {
+        Some(folder) => PathBuf::from(folder),
+        None => environment.home()?.join(".tccli"),
+    };
+    Some(folder.join(format!("{profile}.{extension}")))
 }

@@ -414,7 +414,7 @@ fn a_profile_by_flag_switches_the_environment_off_and_one_by_variable_does_not()
         .with(".tccli/two.credential", &tccli("two", ""));
     let environment = variables("AKIDenvironment", "dontshowme-environment");
     let with = |more: &[(&'static str, &'static str)]| [environment.as_slice(), more].concat();
-    let named = [(PROFILE, "two")];
+    let named = [(PROFILES[0], "two")];
     let cases = [
         ("flag, environment", with(&[]), profile("one"), "one"),
         (
@@ -444,7 +444,7 @@ fn a_profile_by_flag_switches_the_environment_off_and_one_by_variable_does_not()
         ("variable", named.to_vec(), Flags::default(), "two"),
         (
             "empty variable",
-            vec![(PROFILE, "")],
+            vec![(PROFILES[0], "")],
             Flags::default(),
             "default",
         ),
@@ -487,7 +487,7 @@ fn a_profile_that_is_named_must_be_there() {
         home.resolve(&[], profile("nine")),
         &["tccli profile `nine`", "no such file"],
     );
-    let by_variable = home.resolve(&[(PROFILE, "nine")], Flags::default());
+    let by_variable = home.resolve(&[(PROFILES[0], "nine")], Flags::default());
     assert_broken(
         "by variable",
         by_variable,
@@ -521,8 +521,12 @@ fn a_profile_is_a_file_name_without_folders() {
             "asked: the region of `{name}`; seen: {region:?}"
         );
         if !name.is_empty() {
-            let by_variable = home.resolve(&[(PROFILE, name)], Flags::default());
-            assert_broken(name, by_variable, &[PROFILE, "file name without folders"]);
+            let by_variable = home.resolve(&[(PROFILES[0], name)], Flags::default());
+            assert_broken(
+                name,
+                by_variable,
+                &[PROFILES[0], "file name without folders"],
+            );
         }
     }
 }

@@ -68,9 +68,7 @@ pub(super) async fn ask(settings: &CloudSettings, environment: &Environment) -> 
 
 fn token_in(file: &str) -> Result<Secret, super::CredentialsError> {
     let place = format!("{TOKEN_FILE} ({file})");
-    let Some(text) = read_optional(Path::new(file), &place)? else {
-        return Err(broken(&place, "there is no such file"));
-    };
+    let text = read_optional(Path::new(file), &place, None)?.map_err(|why| broken(&place, why))?;
     // Whoever writes the file may end its line.
     match text.trim() {
         "" => Err(broken(&place, "it is empty")),

@@ -355,7 +355,7 @@ fn the_region_is_that_of_the_named_profile_and_none_where_there_is_no_file() {
         .with(".tccli/default.configure", &configure("ap-default"))
         .with(".tccli/one.configure", &configure("ap-one"))
         .with(".tccli/two.configure", &configure("ap-two"));
-    let by_variable: &[(&str, &str)] = &[(PROFILE, "two")];
+    let by_variable: &[(&str, &str)] = &[(PROFILES[0], "two")];
     let cases = [
         (&[][..], None, Some("ap-default")),
         (&[][..], Some("one"), Some("ap-one")),
@@ -432,4 +432,24 @@ fn nobody_waits_for_a_pipe_that_nobody_writes() {
     assert!(made.expect("mkfifo starts").success());
     let refused = home.resolve(&[], Flags::default()).expect_err("a pipe");
     assert!(refused.to_string().contains("no regular file"), "{refused}");
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_absent_only_where_it_may_be_another_persons() {
+    use io::ErrorKind::{NotADirectory, NotFound, Other, PermissionDenied};
+    for (error, has_folder, is_absent) in [
+        (NotFound, false, true),
+        (NotFound, true, true),
+        (NotADirectory, false, true),
+        (PermissionDenied, false, true),
+        (PermissionDenied, true, false),
+        (Other, false, false),
+    ] {
+        let why = super::super::why_absent(error, has_folder);
+        assert_eq!(
+            why.is_some(),
+            is_absent,
+            "asked: {error:?} {has_folder}; seen: {why:?}"
+        );
+    }
 }
