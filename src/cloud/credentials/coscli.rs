@@ -34,7 +34,8 @@ pub(super) fn ask(environment: &Environment) -> Asked {
             return absent(&format!("its line {line} is not understood ({what})"));
         }
     };
-    let value = |name: &str| base.get(name).map(String::as_str).filter(|v| !v.is_empty());
+    let is_set = |value: &&str| !["", "~", "null"].contains(value);
+    let value = |name: &str| base.get(name).map(String::as_str).filter(is_set);
     if value("mode") == Some("CvmRole") {
         return Ok(Link::Instance(match value("cvmrolename") {
             Some(name) => Meant::named(&place, name)?,

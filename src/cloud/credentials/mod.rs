@@ -38,6 +38,7 @@ use crate::cloud::{CloudSettings, CredentialsInUse};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::event::Events;
+use crate::model::shell_word;
 
 pub use profile::{ProfileEndpoints, profile_endpoints, profile_region};
 
@@ -381,6 +382,9 @@ fn read_optional(
         // A pipe or a device could keep the run waiting for ever.
         Ok(metadata) if !metadata.is_file() => return Err(broken(place, "it is no regular file")),
         Ok(_) => {}
+        Err(_) if std::fs::symlink_metadata(path).is_ok() => {
+            return Err(broken(place, "it is a link that leads nowhere"));
+        }
         Err(error) => {
             let folder = path.parent().filter(|folder| Some(*folder) != home);
             let has_folder = folder.is_some_and(|folder| std::fs::metadata(folder).is_ok());
@@ -463,10 +467,11 @@ fn assemble(
                 format!("{name} has a blank or a line break around it"),
             ));
         }
-        if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"'".contains(&byte);
+        if !value.bytes().all(is_plain) {
             return Err(broken(
                 place,
-                format!("{name} holds characters that no key has"),
+                format!("{name} holds characters that no key has, such as quotes"),
             ));
         }
     }
@@ -485,9 +490,10 @@ fn readable_by_others(path: &Path) -> Vec<String> {
     if mode & 0o077 == 0 {
         return Vec::new();
     }
-    let path = path.display();
+    let path = path.display().to_string();
+    let word = shell_word(&path);
     vec![format!(
-        "other users of this machine have rights on {path}; `chmod 600 {path}` keeps its keys yours"
+        "other users of this machine have rights on {path}; `chmod 600 {word}` keeps its keys yours"
     )]
 }
 

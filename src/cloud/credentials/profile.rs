@@ -29,15 +29,18 @@ pub(super) fn ask(environment: &Environment, flags: &Flags, now: DateTime<Utc>) 
         )));
     };
     let place = format!("tccli profile `{profile}` ({})", path.display());
+    let is_named = named(environment, flags.profile.as_deref())?.is_some();
     let text = match read_optional(&path, &place, environment.home())? {
         Ok(text) => text,
-        Err(why) if named(environment, flags.profile.as_deref())?.is_some() => {
+        Err(why) if is_named => {
             return Err(broken(&place, why));
         }
         Err(why) => return Ok(Link::Absent(format!("{place}: {why}"))),
     };
     let file: TccliCredential = parse_json(&text, &place)?;
     match file.kind.as_deref() {
+        // What `tccli configure set use-cvm-role false` writes.
+        Some("default") => {}
         None | Some("" | "oauth" | "sso") if !file.uses_cvm_role() => {}
         None | Some("" | "oauth" | "sso" | "cvm-role") => {
             return Ok(Link::Instance(Meant::any(&place)));
@@ -50,6 +53,10 @@ pub(super) fn ask(environment: &Environment, flags: &Flags, now: DateTime<Utc>) 
     let (Some(id), Some(key)) = (&file.secret_id, &file.secret_key) else {
         return Err(broken(&place, "it lacks `secretId` or `secretKey`"));
     };
+    // `tccli configure` writes empty keys where nothing is entered.
+    if id.is_empty() && key.is_empty() && !is_named {
+        return Ok(Link::Absent(format!("{place}: it holds no keys")));
+    }
     let expires_at = match file.expires_at {
         None => None,
         Some(seconds) => Some(

@@ -453,3 +453,14 @@ fn what_cannot_be_looked_at_is_absent_only_where_it_may_be_another_persons() {
         );
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_nowhere_is_broken_and_not_absent() {
+    let home = Home::new();
+    std::fs::create_dir_all(home.path(".tccli")).expect("a folder");
+    std::os::unix::fs::symlink("/nowhere/at/all", home.path(".tccli/default.credential"))
+        .expect("a link");
+    let found = home.resolve(&[], Flags::default());
+    assert_broken("a link", found, &["a link that leads nowhere"]);
+}
