@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
+use cvm_export::cloud::Site;
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::export::{ExportOutcome, OutcomeState};
 use cvm_export::model::{Finding, Verdict, printable_json, shell_line};
@@ -190,7 +191,7 @@ impl Printer {
     }
 
     /// What is said of an outcome when the run ends: the keys on stdout, the rest on stderr.
-    pub(crate) fn outcome(&self, outcome: &ExportOutcome) {
+    pub(crate) fn outcome(&self, outcome: &ExportOutcome, site: Site) {
         if outcome.state == OutcomeState::Complete {
             for file in &outcome.files {
                 self.data(&format!("cos://{}/{}", outcome.bucket, file.key));
@@ -229,8 +230,10 @@ impl Printer {
                     outcome.bucket
                 ));
                 self.note(&format!(
-                    "  https://console.cloud.tencent.com/cos/bucket?bucket={}&region={}",
-                    outcome.bucket, outcome.region
+                    "  https://{}/cos/bucket?bucket={}&region={}",
+                    site.console(),
+                    outcome.bucket,
+                    outcome.region
                 ));
             }
             OutcomeState::Running if outcome.export_id.is_none() => {

@@ -212,8 +212,8 @@ impl Session {
         journal_use: JournalUse,
     ) -> Result<Self, Error> {
         refuse_undecodable(environment)?;
-        let profile = global.profile.as_deref();
-        let endpoints = sites::endpoints(&global.sites, profile, environment, printer)?;
+        let region = region_setting(global, environment, printer)?;
+        let endpoints = sites::endpoints(global, &region, environment, printer)?;
         if global.secret_key.is_some() || global.token.is_some() {
             printer.warning(
                 "secrets on the command line are seen by every user of this machine; \
@@ -246,7 +246,6 @@ impl Session {
         let in_use = CredentialsInUse::renewed_by(chain, resolved, now);
         let cloud = open_cloud(endpoints, global, in_use, events.clone())?;
         let journal = open_journal(environment, printer, journal_use)?;
-        let region = region_setting(global, environment, printer)?;
         Ok(Self {
             cloud,
             journal,

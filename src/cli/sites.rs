@@ -7,9 +7,11 @@ use cvm_export::cloud::{
 };
 use cvm_export::environment::Environment;
 use cvm_export::error::{Error, ErrorKind};
+use cvm_export::export::RegionSetting;
 use cvm_export::model::Region;
 
 use crate::cli::printer::Printer;
+use crate::cli::settings::GlobalArgs;
 
 pub(crate) const ENDPOINT_VARIABLE: &str = "CVM_EXPORT_ENDPOINT_URL";
 
@@ -101,13 +103,20 @@ impl SiteArgs {
 
 /// Where requests go: an override or the real cloud, with hosts by flags, else by the profile.
 pub(crate) fn endpoints(
-    sites: &SiteArgs,
-    profile: Option<&str>,
+    global: &GlobalArgs,
+    region: &RegionSetting,
     environment: &Environment,
     printer: &Printer,
 ) -> Result<Endpoints, Error> {
-    let mut hosts = sites.hosts();
-    set_by_profile(&mut hosts, sites, profile, environment, printer)?;
+    let sites = &global.sites;
+    let mut hosts = sites.hosts().in_region(region.said());
+    set_by_profile(
+        &mut hosts,
+        sites,
+        global.profile.as_deref(),
+        environment,
+        printer,
+    )?;
     let (url, origin) = match (&sites.endpoint_url, environment.get(ENDPOINT_VARIABLE)) {
         (Some(url), _) => (url.as_str(), "--endpoint-url"),
         (None, Some(url)) => (url, ENDPOINT_VARIABLE),
@@ -152,6 +161,10 @@ fn set_by_profile(
             )),
             None => {
                 printer.detail(&format!("host of {product}: {} ({place})", host.as_str()));
+                // An account belongs to one site; tccli sets the products one by one.
+                if host.is_international() {
+                    hosts.site = Site::International;
+                }
                 hosts.api_hosts.insert((*product).to_owned(), host);
             }
         }

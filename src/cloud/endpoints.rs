@@ -10,6 +10,8 @@ use crate::model::{BucketName, CloudText, Region};
 pub const PRODUCTS: &[&str] = &["cam", "cbs", "cvm", "region", "sts"];
 /// The products that belong to a region; the others have one place for the whole account.
 const REGIONAL: &[&str] = &["cbs", "cvm"];
+/// See [`Endpoints::any_region`].
+const ANY_REGION: &str = "ap-guangzhou";
 /// What every host of API 3.0 ends in.
 const API_DOMAIN: &str = "tencentcloudapi.com";
 
@@ -22,6 +24,17 @@ pub enum Site {
     /// www.tencentcloud.com, whose API has hosts of its own (SDKs with `-intl-` in their names). The
     /// storage is the same for both.
     International,
+}
+
+impl Site {
+    /// The host of its console.
+    #[must_use]
+    pub fn console(self) -> &'static str {
+        match self {
+            Self::Mainland => "console.cloud.tencent.com",
+            Self::International => "console.tencentcloud.com",
+        }
+    }
 }
 
 /// How the cloud is reached.
@@ -67,6 +80,20 @@ pub struct HostSettings {
     pub api_place: ApiPlace,
     /// Hosts for single products, which win over everything else.
     pub api_hosts: BTreeMap<String, ApiHost>,
+    /// The region of a call that belongs to none, where the account lives in a finance region: those are
+    /// isolated, so nothing of it is elsewhere.
+    pub finance_region: Option<Region>,
+}
+
+impl HostSettings {
+    /// The same for whoever works in `region`.
+    #[must_use]
+    pub fn in_region(self, region: Option<&Region>) -> Self {
+        Self {
+            finance_region: region.filter(|region| region.is_finance()).cloned(),
+            ..self
+        }
+    }
 }
 
 /// The host of one product of API 3.0, as a person sets it.
@@ -112,6 +139,12 @@ impl ApiHost {
     #[must_use]
     pub fn is_usual(&self, product: &str) -> bool {
         self.0 == format!("{product}.{API_DOMAIN}")
+    }
+
+    /// Whether it is one of the international site.
+    #[must_use]
+    pub fn is_international(&self) -> bool {
+        self.0.ends_with(&format!(".intl.{API_DOMAIN}"))
     }
 
     /// The host as it is sent.
@@ -248,6 +281,16 @@ impl Endpoints {
             .map_or("https", |address| address.scheme)
     }
 
+    /// The region of calls that need one and belong to none: that of Tencent's SDKs, or the finance region
+    /// that the account lives in.
+    ///
+    /// # Panics
+    /// Never: the region code is well formed.
+    pub(crate) fn any_region(&self) -> Region {
+        let usual = || ANY_REGION.parse().expect("a region code");
+        self.hosts.finance_region.clone().unwrap_or_else(usual)
+    }
+
     /// The same, over the internal network and by no profile.
     pub(crate) fn inside(&self) -> Self {
         self.clone().with_hosts(HostSettings {
@@ -255,6 +298,12 @@ impl Endpoints {
             api_hosts: BTreeMap::new(),
             ..self.hosts.clone()
         })
+    }
+
+    /// The site of the account.
+    #[must_use]
+    pub fn site(&self) -> Site {
+        self.hosts.site
     }
 
     /// How the cloud is reached.
@@ -273,6 +322,7 @@ impl Endpoints {
         if let Some(host) = self.hosts.api_hosts.get(product) {
             return host.0.clone();
         }
+        let region = region.or(self.hosts.finance_region.as_ref());
         if let Some(region) = region.filter(|region| region.is_finance()) {
             return format!("{product}.{region}.{API_DOMAIN}");
         }
@@ -398,6 +448,27 @@ mod tests {
                 "asked: {hosts:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_belongs_to_no_region_stays_in_the_finance_region_of_the_account() {
+        let at_home = |home: &str| {
+            let hosts = HostSettings::default().in_region(Some(&region(home)));
+            Endpoints::real().with_hosts(hosts)
+        };
+        let finance = at_home("ap-shanghai-fsi");
+        assert_eq!(finance.any_region(), region("ap-shanghai-fsi"));
+        assert_eq!(
+            finance.api_host("cam", None),
+            "cam.ap-shanghai-fsi.tencentcloudapi.com"
+        );
+        assert_eq!(
+            finance.api_host("cvm", Some(&region("ap-tokyo"))),
+            "cvm.tencentcloudapi.com"
+        );
+        let usual = at_home("ap-tokyo");
+        assert_eq!(usual.any_region(), region("ap-guangzhou"));
+        assert_eq!(usual.api_host("cam", None), "cam.tencentcloudapi.com");
     }
 
     #[test]

@@ -71,9 +71,9 @@ pub use submit::Queueing;
 pub use watch::PollPolicy;
 
 use crate::clock::Stopwatch;
-use crate::cloud::Cloud;
 use crate::cloud::actions::cvm::{DescribeImages, Image};
 use crate::cloud::cos::{BucketEntry, Overwrite};
+use crate::cloud::{Cloud, Site};
 use crate::error::{Error, ErrorKind};
 use crate::estimate::Budget;
 use crate::event::{EventKind, Events};
@@ -478,6 +478,12 @@ impl Exporter {
         let looks = futures_util::stream::iter(looks).buffered(CONCURRENT_LOOKS);
         let outcomes = looks.try_collect().await?;
         Ok(outcomes)
+    }
+
+    /// The site of the account that exports.
+    #[must_use]
+    pub fn site(&self) -> Site {
+        self.cloud.endpoints().site()
     }
 
     /// The custom images of `region`, or those of `image_ids`.

@@ -61,6 +61,7 @@ pub fn minimal_policy(bucket: &BucketName, region: &Region, beyond: &[BeyondExpo
                     "cam:ListAttachedRolePolicies",
                     "cam:PassRole",
                     "name/cos:GetService",
+                    "sts:GetCallerIdentity",
                 ],
                 "resource": ["*"],
             },

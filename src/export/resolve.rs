@@ -20,6 +20,15 @@ pub struct RegionSetting {
     pub ambient: Option<(Region, String)>,
 }
 
+impl RegionSetting {
+    /// The region that was said anywhere, the flag's first.
+    #[must_use]
+    pub fn said(&self) -> Option<&Region> {
+        let ambient = self.ambient.as_ref().map(|(region, _)| region);
+        self.flag.as_ref().or(ambient)
+    }
+}
+
 /// A bucket and a region, with what was learnt on the way.
 #[derive(Clone, Debug)]
 pub struct Destination {

@@ -50,6 +50,9 @@ const ABROAD: &[&str] = &[
     "na-toronto",
     "sa-saopaulo",
 ];
+/// Codes of COS alone: zone 1 of Beijing is sold out, and CVM has no such region (COS, product page
+/// 436/6224).
+const STORAGE_ONLY: &[&str] = &["ap-beijing-1"];
 /// Codes on the mainland.
 const MAINLAND: &[&str] = &[
     "ap-beijing",
@@ -87,6 +90,12 @@ impl Region {
         }
     }
 
+    /// Whether CVM may have images there; new regions are taken to have them.
+    #[must_use]
+    pub fn has_images(&self) -> bool {
+        !STORAGE_ONLY.contains(&self.as_str())
+    }
+
     /// Whether it is a finance region, which is isolated and has hosts of its own (API page 213/73474,
     /// "Request structure").
     #[must_use]
@@ -121,6 +130,8 @@ mod tests {
         for code in MAINLAND.iter().chain(ABROAD) {
             assert!(region(code).is_known(), "{code}");
         }
+        assert!(!region("ap-beijing-1").has_images());
+        assert!(region("ap-beijing").has_images() && region("ap-osaka").has_images());
         assert!(region("ap-shanghai-fsi").is_finance());
         assert!(!region("ap-shanghai").is_finance());
     }

@@ -1,9 +1,10 @@
 //! `check` without an image: the account's own checks.
 
 use cvm_export::model::CheckName;
+use cvm_export::simulator::Effect;
 use serde_json::Value;
 
-use crate::support::TestEnv;
+use crate::support::{TestEnv, fault};
 
 fn names(json: &Value) -> Vec<&str> {
     let findings = json["findings"].as_array().expect("findings");
@@ -71,7 +72,7 @@ fn a_good_account_passes_every_check_with_its_evidence() {
         &[
             "cvm.tencentcloudapi.com answered in ",
             "service.cos.myqcloud.com answered in ",
-            "(cvm.internal.tencentcloudapi.com, ",
+            "(cvm.internal.tencentcloudapi.com answered in ",
         ],
     );
     assert_finding(
@@ -115,7 +116,7 @@ fn a_bucket_that_is_named_is_judged_as_well_and_no_image_is_asked_for() {
         "pass",
         &[
             "exports-1250000000.cos.ap-guangzhou.myqcloud.com answered in ",
-            "(exports-1250000000.cos-internal.ap-guangzhou.tencentcos.cn, ",
+            "exports-1250000000.cos-internal.ap-guangzhou.tencentcos.cn answered in ",
         ],
     );
     for call in [
@@ -338,4 +339,21 @@ fn a_host_that_gives_no_answer_is_named() {
     let json = run.ends_with(3).json();
     assert_finding(&json, CheckName::Network, "fail", &["did not answer"]);
     assert!(!names(&json).contains(&"bucket-region"), "{json}");
+}
+
+#[test]
+fn a_bucket_that_cannot_be_placed_leaves_the_rest_of_the_table() {
+    let env = TestEnv::new();
+    let run = env
+        .line("check --bucket nowhere --output json")
+        .ends_with(3)
+        .says("nowhere");
+    assert_finding(&run.json(), CheckName::Identity, "pass", &[]);
+    let denied = Effect::CosError {
+        status: 403,
+        code: "AccessDenied".to_owned(),
+    };
+    env.cloud.set_faults(vec![fault("GetService", denied)]);
+    let run = env.line("check --bucket exports").ends_with(2);
+    assert!(run.stdout.contains("credentials"), "{}", run.stdout);
 }

@@ -23,6 +23,12 @@ fn assert_hosts(env: &TestEnv, asked: &str, expected: &[&str]) {
     assert_eq!(hosts(env), expected, "asked: {asked}");
 }
 
+/// The hosts of API 3.0 among them.
+fn hosts_of_api(env: &TestEnv) -> BTreeSet<String> {
+    let is_api = |host: &String| host.ends_with("tencentcloudapi.com");
+    hosts(env).into_iter().filter(is_api).collect()
+}
+
 fn write_profile(env: &TestEnv, name: &str, configure: &serde_json::Value) {
     let folder = env.home.path().join(".tccli");
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -168,6 +174,26 @@ fn a_profile_sets_the_hosts_of_products_and_says_so_when_asked() {
 }
 
 #[test]
+fn a_profile_with_one_host_of_the_international_site_is_of_that_site() {
+    let env = TestEnv::new();
+    let hosts = serde_json::json!({
+        "cam": {"endpoint": "cam.tencentcloudapi.com"},
+        "cvm": {"endpoint": "cvm.intl.tencentcloudapi.com"},
+    });
+    write_profile(&env, "default", &hosts);
+    env.line("image --id img-linux001 --bucket exports --prefix p --poll-interval 100ms")
+        .ends_with(0)
+        .says("https://console.tencentcloud.com/cos/bucket?bucket=exports-1250000000");
+    let asked = hosts_of_api(&env);
+    assert!(
+        asked
+            .iter()
+            .all(|host| host.ends_with(".intl.tencentcloudapi.com")),
+        "{asked:?}"
+    );
+}
+
+#[test]
 fn the_hosts_that_tccli_writes_into_every_profile_leave_a_finance_region_its_own() {
     let env = TestEnv::new();
     let usual = serde_json::json!({"cvm": {"endpoint": "cvm.tencentcloudapi.com"}});
@@ -278,4 +304,24 @@ fn a_rehearsal_takes_the_flags_as_well() {
     env.line("image --id img-1 --bucket b --simulate --site intl --internal --no-wait")
         .ends_with(0);
     assert_hosts(&env, "a cloud of its own", &[]);
+}
+
+#[test]
+fn nothing_of_a_finance_regions_account_is_asked_elsewhere() {
+    let env = TestEnv::new();
+    env.line(
+        "check --region ap-shanghai-fsi --output json \
+         --role-arn qcs::cam::uin/100000000001:roleName/ExportOperator",
+    );
+    let asked = hosts_of_api(&env);
+    assert!(
+        asked.contains("sts.ap-shanghai-fsi.tencentcloudapi.com"),
+        "{asked:?}"
+    );
+    for host in asked {
+        assert!(
+            host.ends_with(".ap-shanghai-fsi.tencentcloudapi.com"),
+            "{host}"
+        );
+    }
 }

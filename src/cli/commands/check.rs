@@ -161,8 +161,8 @@ async fn account(
             }
             Ok(Err(error)) => match error.kind() {
                 ErrorKind::Credentials => refusal = Some(error),
-                ErrorKind::Unexpected => trouble = Some(error),
-                _ => return Err(error),
+                ErrorKind::Interrupted => return Err(error),
+                _ => trouble = Some(error),
             },
         }
     }
@@ -175,12 +175,10 @@ async fn account(
             message: "checking the account".to_owned(),
         },
     });
-    let setting = &session.region;
-    let ambient = setting.ambient.as_ref().map(|(region, _)| region);
     let question = AccountQuestion {
         keys: &session.keys,
         destination: destination.as_ref(),
-        region: setting.flag.as_ref().or(ambient),
+        region: session.region.said(),
         role: &args.request.role_name,
         prefix: args
             .request

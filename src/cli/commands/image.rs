@@ -168,10 +168,8 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                     // The files of a copy are named after the copy, which is not there yet.
                     let files = files.filter(|_| report.facts.copy.is_none());
                     let files = files.filter_map(OutcomeFile::expected);
-                    return Ok(Finished {
-                        outcome: ExportOutcome::checked(&request, files.collect()),
-                        trouble: None,
-                    });
+                    let outcome = ExportOutcome::checked(&request, files.collect());
+                    return Ok(Finished::without_trouble(outcome, &exporter));
                 }
                 let outcome = exporter.export(&request, known, &options).await?;
                 let _turn = turn.lock().await;

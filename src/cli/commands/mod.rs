@@ -19,6 +19,7 @@ pub(super) mod wait;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cvm_export::cloud::Site;
 use cvm_export::cloud::actions::cvm::Image;
 use cvm_export::download::read_small;
 use cvm_export::error::{Error, ErrorKind};
@@ -350,9 +351,7 @@ pub(super) async fn region(
     if let Some(bucket) = bucket {
         return Ok(resolve(context, session, bucket).await?.region);
     }
-    let ambient = session.region.ambient.as_ref().map(|(region, _)| region);
-    let region = session.region.flag.as_ref().or(ambient);
-    region.cloned().ok_or_else(|| {
+    session.region.said().cloned().ok_or_else(|| {
         Error::new(
             ErrorKind::Usage,
             "--region: no region is known (example: `--region ap-guangzhou`)",
@@ -367,6 +366,8 @@ pub(super) async fn region(
 pub(super) struct Finished {
     pub(super) outcome: ExportOutcome,
     pub(super) trouble: Option<Error>,
+    /// Whose console shows the bucket.
+    site: Site,
 }
 
 impl Finished {
@@ -382,13 +383,25 @@ impl Finished {
             }
             _ => None,
         };
-        Self { outcome, trouble }
+        Self {
+            trouble,
+            ..Self::without_trouble(outcome, exporter)
+        }
+    }
+
+    /// An outcome of `exporter` with which all is well.
+    pub(super) fn without_trouble(outcome: ExportOutcome, exporter: &Exporter) -> Self {
+        Self {
+            outcome,
+            trouble: None,
+            site: exporter.site(),
+        }
     }
 
     /// Prints the outcome, which stands whatever became of the files on this machine.
     pub(super) fn show(&self, context: &Context<'_>) -> exit::Exit {
         let signal = context.signals.received();
-        context.printer.outcome(&self.outcome);
+        context.printer.outcome(&self.outcome, self.site);
         match &self.trouble {
             None => exit::Exit::of_outcome(&self.outcome, signal),
             Some(trouble) => {

@@ -8,7 +8,6 @@ use crate::cloud::CloudSettings;
 use crate::cloud::actions::sts;
 use crate::cloud::api::{ApiClient, ApiError};
 use crate::environment::Environment;
-use crate::model::Region;
 
 /// tccli's name, and terraform's.
 pub(super) const ROLE_ARNS: [&str; 2] = ["TENCENTCLOUD_ROLE_ARN", "TENCENTCLOUD_ASSUME_ROLE_ARN"];
@@ -23,8 +22,6 @@ pub(super) const EXTERNAL_ID: &str = "TENCENTCLOUD_ASSUME_ROLE_EXTERNAL_ID";
 pub(super) const PROVIDER_ID: &str = "TENCENTCLOUD_ASSUME_ROLE_PROVIDER_ID";
 /// What the audit trail calls our sessions, where nobody says otherwise.
 const SESSION_NAME: &str = "cvm-export";
-/// STS needs a region, and any will do; this is the one of Tencent's SDKs.
-const STS_REGION: &str = "ap-guangzhou";
 /// The longest life that STS gives (API page of `AssumeRole`).
 const LONGEST_SECONDS: u64 = 43_200;
 
@@ -171,7 +168,8 @@ pub(super) async fn ask(
     keys: Credentials,
 ) -> Result<Credentials, CredentialsError> {
     let place = wanted.place();
-    let region: Region = STS_REGION.parse().expect("a region code");
+    // STS needs a region, and any will do.
+    let region = settings.endpoints.any_region();
     let call = sts::AssumeRole {
         role_arn: wanted.arn.clone(),
         role_session_name: wanted.session_name.clone(),

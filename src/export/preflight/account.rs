@@ -13,14 +13,12 @@ use super::facts::{
 use crate::auth::Credentials;
 use crate::cloud::actions::sts::{GetCallerIdentity, GetCallerIdentityResponse};
 use crate::cloud::credentials::Resolved;
-use crate::cloud::{Cloud, Network, Probe};
+use crate::cloud::{Cloud, Network, Probe, Site};
 use crate::error::Error;
 use crate::export::request::{DiskScope, ExportRequest};
 use crate::export::resolve::Destination;
 use crate::model::{Finding, ImageFormat, Prefix, Region, RoleName};
 
-/// The region of calls that need one and belong to none, as in Tencent's SDKs.
-const ANY_REGION: &str = "ap-guangzhou";
 /// How long a host that is in use may take to answer: a connection over half the world, and a proxy.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same for the internal network, which is near or not there at all.
@@ -121,6 +119,7 @@ pub(super) struct AccountFacts {
     pub(super) clock_offset: Option<TimeDelta>,
     pub(super) hosts: Hosts,
     pub(super) network: Network,
+    pub(super) site: Site,
 }
 
 /// Which hosts answer.
@@ -130,8 +129,9 @@ pub(super) struct Hosts {
     /// The one that lists buckets.
     pub(super) service: Probe,
     pub(super) bucket: Option<Probe>,
-    /// A host of the internal network, where that is not in use anyway.
-    pub(super) internal: Option<Probe>,
+    /// Every host that `--internal` would use in their place; none where it is in use anyway, or would
+    /// change nothing.
+    pub(super) internal: Vec<Probe>,
 }
 
 impl Hosts {
@@ -165,7 +165,7 @@ pub async fn check_account(
         .or(region)
     {
         Some(region) => region.clone(),
-        None => ANY_REGION.parse()?,
+        None => cloud.endpoints().any_region(),
     };
     let request = ExportRequest {
         prefix,
@@ -203,6 +203,7 @@ pub async fn check_account(
         clock_offset: hosts.clock_offset(),
         hosts,
         network: cloud.endpoints().network(),
+        site: cloud.endpoints().site(),
     };
     let mut findings = judge_account(&account);
     let facts = match facts {
@@ -259,19 +260,26 @@ async fn knock(cloud: &Cloud, destination: Option<&Destination>, region: &Region
         let destination = destination?;
         Some(endpoints.bucket_host(&destination.bucket, &destination.region))
     };
-    let internal = (endpoints.network() == Network::Public).then(|| {
-        let inside = endpoints.inside();
-        bucket(&inside).unwrap_or_else(|| inside.api_host("cvm", Some(region)))
-    });
+    let api = endpoints.api_host("cvm", Some(region));
+    let inside = endpoints.inside();
+    let internal: Vec<String> = [Some(inside.api_host("cvm", Some(region))), bucket(&inside)]
+        .into_iter()
+        .flatten()
+        // Finance regions have one host for both networks.
+        .filter(|host| endpoints.network() == Network::Public && *host != api)
+        .collect();
+    let internal = internal
+        .into_iter()
+        .map(|host| cloud.probe(host, PATIENCE_INSIDE));
     let probe = async |host: Option<String>, limit| match host {
         Some(host) => Some(cloud.probe(host, limit).await),
         None => None,
     };
     let (api, service, bucket, internal) = tokio::join!(
-        cloud.probe(endpoints.api_host("cvm", Some(region)), PATIENCE),
+        cloud.probe(api, PATIENCE),
         cloud.probe(endpoints.cos_service_host().to_owned(), PATIENCE),
         probe(bucket(endpoints), PATIENCE),
-        probe(internal, PATIENCE_INSIDE),
+        futures_util::future::join_all(internal),
     );
     Hosts {
         api,

@@ -328,7 +328,7 @@ fn cos_active(facts: &Facts) -> Judgement {
         (Fact::Known(Some(_)), _) => pass("COS answers for the bucket"),
         (_, Fact::Known(buckets)) if buckets.is_empty() => fail(
             "the account has no bucket at all",
-            "activate COS in its console (console.cloud.tencent.com/cos) and create a bucket in the image's region",
+            "activate COS in its console and create a bucket in the image's region",
         ),
         (Fact::NotAsked, Fact::Known(buckets)) => pass(format!("COS lists {}", listed(buckets))),
         (_, Fact::Known(buckets)) => pass(format!("COS lists {} buckets", buckets.len())),

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 
 use super::{Judgement, fail, finding, pass, unknown, warn};
-use crate::cloud::{Network, Probe};
+use crate::cloud::{Network, Probe, Site};
 use crate::export::preflight::account::{AccountFacts, Hosts};
 use crate::export::preflight::facts::Fact;
 use crate::model::{CheckName, Finding};
@@ -42,8 +42,15 @@ fn credentials(facts: &AccountFacts) -> Judgement {
     if let Some(refusal) = &facts.refusal {
         return fail(
             format!("{evidence}; the cloud does not accept them: {refusal}"),
-            "look the SecretId up in the console (console.cloud.tencent.com/cam/capi), and mend it where it is \
-             named above; an account of tencentcloud.com needs `--site intl`",
+            format!(
+                "look the SecretId up in the console ({}/cam/capi), and mend it where it is named above; {}",
+                facts.site.console(),
+                match facts.site {
+                    Site::Mainland => "an account of tencentcloud.com needs `--site intl`",
+                    Site::International =>
+                        "an account of cloud.tencent.com is not of `--site intl`",
+                }
+            ),
         );
     }
     if matches!(facts.identity, Fact::NoAnswer(_)) {
@@ -122,19 +129,7 @@ fn network(hosts: &Hosts, network: Network) -> Judgement {
     ];
     let in_use: Vec<&Probe> = in_use.into_iter().flatten().collect();
     let mut evidence: Vec<String> = in_use.iter().map(|probe| told(probe)).collect();
-    match &hosts.internal {
-        Some(Probe {
-            host,
-            answer: Ok(answered),
-        }) => evidence.push(format!(
-            "the internal network answers as well ({host}, {} ms), so `--internal` can be used",
-            answered.after.as_millis()
-        )),
-        Some(Probe { host, .. }) => evidence.push(format!(
-            "the internal network is not reached from here ({host}), as outside of Tencent Cloud"
-        )),
-        None => {}
-    }
+    evidence.extend(inside(&hosts.internal));
     let evidence = evidence.join("; ");
     let is_silent = |probe: &Probe| probe.answer.is_err();
     if !in_use.iter().any(|probe| is_silent(probe)) {
@@ -153,6 +148,25 @@ fn network(hosts: &Hosts, network: Network) -> Judgement {
         warn(evidence, remedy)
     } else {
         fail(evidence, remedy)
+    }
+}
+
+/// What is said of the hosts that `--internal` would use: it needs all of them.
+fn inside(hosts: &[Probe]) -> Option<String> {
+    let silent = hosts.iter().find(|probe| probe.answer.is_err());
+    match (silent, hosts) {
+        (_, []) => None,
+        (None, _) => {
+            let told: Vec<String> = hosts.iter().map(told).collect();
+            Some(format!(
+                "the internal network answers as well ({}), so `--internal` can be used",
+                told.join(", ")
+            ))
+        }
+        (Some(silent), _) => Some(format!(
+            "the internal network is not reached from here ({}), as outside of Tencent Cloud",
+            silent.host
+        )),
     }
 }
 

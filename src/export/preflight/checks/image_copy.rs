@@ -62,6 +62,12 @@ fn across_regions(plan: &CopyPlan, other: &Region) -> Option<Judgement> {
     let data_disks = plan.image.snapshot_set.iter();
     let data_disks = data_disks.filter(|snapshot| snapshot.disk_usage != "SYSTEM_DISK");
     let data_disks = data_disks.count();
+    if !to.has_images() {
+        return Some(fail(
+            format!("{to} is a region of storage alone, which holds no images"),
+            OTHER_BUCKET,
+        ));
+    }
     match (from.is_mainland(), to.is_mainland()) {
         (Some(a), Some(b)) if a != b => Some(fail(
             format!(
@@ -129,6 +135,7 @@ mod tests {
             ("ap-guangzhou", "ap-osaka", Verdict::Unknown),
             ("ap-shanghai-fsi", "ap-shanghai", Verdict::Unknown),
             ("ap-jinan-ec", "ap-guangzhou", Verdict::Unknown),
+            ("ap-guangzhou", "ap-beijing-1", Verdict::Fail),
         ];
         for (from, to, expected) in cases {
             let judgement = image_copy(&facts(from, &[to]));

@@ -48,9 +48,10 @@ fn facts() -> AccountFacts {
             api: answering("api"),
             service: answering("service"),
             bucket: Some(answering("bucket")),
-            internal: Some(answering("inside")),
+            internal: vec![answering("inside"), answering("bucket.inside")],
         },
         network: Network::Public,
+        site: Site::Mainland,
     }
 }
 
@@ -165,14 +166,14 @@ fn a_host_that_is_in_use_must_answer_and_the_internal_network_need_not() {
         ("all answer", |_| {}, Pass, "`--internal` can be used"),
         (
             "outside",
-            |facts| facts.hosts.internal = Some(silent("inside")),
+            |facts| facts.hosts.internal[1] = silent("bucket.inside"),
             Pass,
-            "not reached from here (inside)",
+            "not reached from here (bucket.inside)",
         ),
         (
             "inside already",
             |facts| {
-                facts.hosts.internal = None;
+                facts.hosts.internal.clear();
                 facts.network = Network::Internal;
             },
             Pass,
