@@ -146,15 +146,10 @@ impl Printer {
                 serde_json::to_string(&object).expect("an error holds only strings and numbers");
             return self.stderr(&text);
         }
-        for finding in error
-            .findings()
-            .iter()
-            .filter(|finding| finding.verdict != Verdict::Pass)
-        {
-            // Notes have shown them already, unless these were turned off.
-            if self.loudness == Loudness::Quiet {
-                self.finding(finding);
-            }
+        // Notes have shown them already, unless these were turned off.
+        if self.loudness == Loudness::Quiet {
+            let is_shown = |finding: &&Finding| finding.verdict != Verdict::Pass;
+            self.findings(error.findings().iter().filter(is_shown));
         }
         self.stderr(&format!("{} {error}", self.paint("31;1", "error:")));
         let causes = error.causes();
@@ -173,20 +168,33 @@ impl Printer {
         }
     }
 
-    /// A finding with its remedy, on stderr.
-    pub(crate) fn finding(&self, finding: &Finding) {
-        let color = match finding.verdict {
-            Verdict::Pass => "32",
-            Verdict::Warn | Verdict::Unknown => "33",
-            Verdict::Fail => "31",
-        };
-        let verdict = self.paint(color, &format!("{:<7}", finding.verdict));
-        self.stderr(&format!(
-            "  {verdict} {}: {}",
-            finding.check, finding.evidence
-        ));
-        if let Some(remedy) = &finding.remedy {
-            self.stderr(&format!("          {remedy}"));
+    /// Findings with their remedies, on stderr; what several checks say in the same words is said once.
+    pub(crate) fn findings<'f>(&self, findings: impl IntoIterator<Item = &'f Finding>) {
+        let mut told: Vec<(String, &Finding)> = Vec::new();
+        for finding in findings {
+            let says_the_same = |other: &Finding| {
+                (other.verdict, &other.evidence, &other.remedy)
+                    == (finding.verdict, &finding.evidence, &finding.remedy)
+            };
+            match told.iter_mut().find(|(_, other)| says_the_same(other)) {
+                Some((checks, _)) => {
+                    checks.push_str(", ");
+                    checks.push_str(finding.check.as_str());
+                }
+                None => told.push((finding.check.to_string(), finding)),
+            }
+        }
+        for (checks, finding) in told {
+            let color = match finding.verdict {
+                Verdict::Pass => "32",
+                Verdict::Warn | Verdict::Unknown => "33",
+                Verdict::Fail => "31",
+            };
+            let verdict = self.paint(color, &format!("{:<7}", finding.verdict));
+            self.stderr(&format!("  {verdict} {checks}: {}", finding.evidence));
+            if let Some(remedy) = &finding.remedy {
+                self.stderr(&format!("          {remedy}"));
+            }
         }
     }
 

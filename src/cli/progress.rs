@@ -300,9 +300,8 @@ impl Drawing {
             }
             Verdict::Warn | Verdict::Fail => true,
         };
-        for finding in findings.iter().filter(is_shown) {
-            self.bars.suspend(|| self.printer.finding(finding));
-        }
+        let shown = findings.iter().filter(is_shown);
+        self.bars.suspend(|| self.printer.findings(shown));
     }
 
     fn show_progress(&mut self, event: &Event, about: &str) {

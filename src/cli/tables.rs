@@ -15,14 +15,18 @@ use crate::cli::printer::size;
 
 /// What the checks found about one image, or about a bucket alone.
 pub(crate) fn findings(image_id: Option<&ImageId>, findings: &[Finding]) -> String {
-    let mut table = plain(&["IMAGE", "CHECK", "VERDICT", "EVIDENCE"]);
+    let header: &[&str] = match image_id {
+        Some(_) => &["IMAGE", "CHECK", "VERDICT", "EVIDENCE"],
+        None => &["CHECK", "VERDICT", "EVIDENCE"],
+    };
+    let mut table = plain(header);
     for finding in findings {
-        table.add_row([
-            image_id.map_or_else(|| "-".to_owned(), ToString::to_string),
+        let told = [
             finding.check.to_string(),
             finding.verdict.to_string(),
             finding.evidence.clone(),
-        ]);
+        ];
+        table.add_row(image_id.map(ToString::to_string).into_iter().chain(told));
     }
     text(&table)
 }

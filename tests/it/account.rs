@@ -87,7 +87,7 @@ fn a_good_account_passes_every_check_with_its_evidence() {
     assert_finding(&json, CheckName::Role, "pass", &["CVM_QcsRole"]);
     let text = env.line("check").ends_with(0);
     text.says("7 checks passed")
-        .says("no image was checked; name one with `--id`");
+        .says("nothing found keeps the account from exports; `--id` checks an image as well");
 }
 
 #[test]

@@ -207,7 +207,7 @@ fn every_check_that_fails_stops_before_the_submit_with_finding_and_remedy() {
         let run = env.line(&format!("image {line}")).ends_with(3);
         assert_eq!(run.stdout, "", "{}", case.name);
         for text in [
-            &format!("{}: ", case.check),
+            case.check,
             case.says,
             case.remedy,
             "nothing was submitted",

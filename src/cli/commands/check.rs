@@ -9,10 +9,11 @@ use cvm_export::export::{
     AccountQuestion, AccountReport, BeyondExport, ExportOptions, Exporter, PrefixTemplate,
     PreflightReport, check_account, minimal_policy,
 };
-use cvm_export::model::{CheckName, Finding, ImageId};
+use cvm_export::model::{CheckName, Finding, ImageId, Verdict};
 use serde::Serialize;
 
 use super::exit::Exit;
+use super::printer::Loudness;
 use super::settings::{JournalUse, Session};
 use super::{Context, RequestArgs};
 
@@ -211,8 +212,19 @@ fn print(reports: &[PreflightReport], skipped: &[CheckName], context: &Context<'
                 format!("image `{image_id}` may be exportable, but what must be known is not")
             }
             (None, Some(false)) => "the account is not ready for exports".to_owned(),
-            (None, _) => "no image was checked; name one with `--id`".to_owned(),
+            (None, _) => {
+                "nothing found keeps the account from exports; `--id` checks an image as well"
+                    .to_owned()
+            }
         };
+        // In a failure everything was shown; otherwise what could not be seen is only named so far.
+        let has_failed = |finding: &Finding| finding.verdict == Verdict::Fail;
+        if !report.findings.iter().any(has_failed) && context.printer.loudness == Loudness::Normal {
+            let unknown = |finding: &&Finding| finding.verdict == Verdict::Unknown;
+            context
+                .printer
+                .findings(report.findings.iter().filter(unknown));
+        }
         context
             .printer
             .note(&format!("{line}; nothing was submitted"));

@@ -294,6 +294,15 @@ fn bucket_region(facts: &Facts) -> Judgement {
             ),
         )
     };
+    if let (Fact::Known(None), [found, ..]) = (&facts.image, facts.found_in.as_slice()) {
+        return fail(
+            format!("bucket `{bucket}` is looked for in {region}, and the image is in {found}"),
+            format!(
+                "use a bucket of {found} with `--region {found}`; `--copy-to-bucket-region` exports a copy of the \
+                 image"
+            ),
+        );
+    }
     match (&facts.bucket, listed) {
         (_, Some(actual)) if actual != region => elsewhere(actual),
         (Fact::Known(Some(head)), _) => match &head.region {

@@ -193,6 +193,9 @@ pub(super) fn disk_count(image: &Image, scope: DiskScope) -> Judgement {
 }
 
 pub(super) fn encryption(facts: &Facts) -> Judgement {
+    if matches!(facts.image, Fact::Known(None)) {
+        return unknown("there is no image to look at", "see the check `image-type`");
+    }
     let snapshots = match &facts.snapshots {
         Fact::Known(snapshots) => snapshots,
         other => {
