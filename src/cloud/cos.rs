@@ -289,7 +289,8 @@ impl CosClient {
         ];
         call.parameters
             .extend(marker.map(|marker| ("marker", marker.to_owned())));
-        self.call(&call, answers::objects).await
+        self.call(&call, |response| answers::objects(response, marker))
+            .await
     }
 
     /// One page of at most 1,000 versions and delete markers whose keys start with `prefix`, after `marker`
@@ -317,7 +318,8 @@ impl CosClient {
             call.parameters
                 .extend(version_id.map(|id| ("version-id-marker", id)));
         }
-        self.call(&call, answers::versions).await
+        self.call(&call, |response| answers::versions(response, marker))
+            .await
     }
 
     /// Whether a bucket keeps what is overwritten and deleted (GET Bucket versioning, product page
@@ -359,7 +361,33 @@ impl CosClient {
             call.parameters
                 .extend(upload_id.map(|id| ("upload-id-marker", id)));
         }
-        self.call(&call, answers::uploads).await
+        self.call(&call, |response| answers::uploads(response, marker))
+            .await
+    }
+
+    /// Every unfinished upload whose key starts with `prefix`, page by page: what is not in this list is
+    /// not being written.
+    ///
+    /// # Errors
+    /// As [`CosClient::list_uploads`]; a list that is cut off is none.
+    pub async fn all_uploads(
+        &self,
+        bucket: &BucketName,
+        region: &Region,
+        prefix: &str,
+    ) -> Result<Vec<Upload>, CosError> {
+        let mut uploads = Vec::new();
+        let mut marker = None;
+        loop {
+            let page = self
+                .list_uploads(bucket, region, prefix, marker.as_ref())
+                .await?;
+            uploads.extend(page.uploads);
+            if page.next.is_none() {
+                return Ok(uploads);
+            }
+            marker = page.next;
+        }
     }
 
     /// One page of at most 1,000 parts of an upload, from the one after number `after`; `None` when the
@@ -384,7 +412,8 @@ impl CosClient {
             call.parameters
                 .push(("part-number-marker", after.to_string()));
         }
-        absent_as_none(self.call(&call, answers::parts).await)
+        let read = |response: &Response| answers::parts(response, after);
+        absent_as_none(self.call(&call, read).await)
     }
 
     /// The network that its hosts belong to.

@@ -239,7 +239,7 @@ impl Submission<'_> {
             .map(|key| cos.head_object(&bucket, &region, key));
         let (heads, uploads) = tokio::join!(
             futures_util::future::join_all(heads),
-            cos.list_uploads(&bucket, &region, &prefix, None),
+            cos.all_uploads(&bucket, &region, &prefix),
         );
         let mut new = Vec::new();
         let names = record.files.iter_mut().flat_map(|file| &mut file.names);
@@ -254,7 +254,7 @@ impl Submission<'_> {
             }
             name.baseline = seen;
         }
-        for upload in uploads.into_iter().flat_map(|list| list.uploads) {
+        for upload in uploads.into_iter().flatten() {
             if keys.contains(&upload.key) && !record.earlier_uploads.contains(&upload.upload_id) {
                 new.push(upload.key);
                 record.earlier_uploads.push(upload.upload_id);

@@ -68,7 +68,7 @@ pub struct VersionPage {
 }
 
 /// Where a page of versions begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VersionMarker {
     pub(super) key: String,
     pub(super) version_id: Option<String>,
@@ -101,12 +101,13 @@ pub struct UploadList {
     pub uploads: Vec<Upload>,
     /// Whether there are more than were listed.
     pub is_truncated: bool,
-    /// Where the next page begins, where there are more and the answer tells it.
+    /// Where the next page begins, where there are more.
     pub next: Option<UploadMarker>,
 }
 
-/// Where a page of uploads begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a page of uploads begins; they stand in the order of their keys, and those of one key in that of
+/// their ids.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UploadMarker {
     pub(super) key: String,
     pub(super) upload_id: Option<String>,
@@ -174,7 +175,9 @@ pub(super) fn buckets(response: &Response) -> Result<Vec<BucketEntry>, Problem> 
     Ok(entries.collect())
 }
 
-pub(super) fn objects(response: &Response) -> Result<ObjectPage, Problem> {
+/// A page of objects after `marker`. One that is cut off and does not lead on is none: what it leaves out
+/// would count as not there.
+pub(super) fn objects(response: &Response, marker: Option<&str>) -> Result<ObjectPage, Problem> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct ListBucketResult {
@@ -189,19 +192,36 @@ pub(super) fn objects(response: &Response) -> Result<ObjectPage, Problem> {
     }
     let result: ListBucketResult = read(response)?;
     let encoding = Encoding::of(result.encoding_type.as_deref());
-    let next_marker = result
-        .next_marker
-        .or_else(|| result.contents.last().map(|last| last.key.clone()));
+    let next = result.next_marker.filter(|next| !next.is_empty());
+    let next = next.or_else(|| result.contents.last().map(|last| last.key.clone()));
+    let next = next.and_then(|next| encoding.decode(&next));
+    let next_marker = follow(result.is_truncated, next, "NextMarker")?;
+    if let (Some(next), Some(marker)) = (next_marker.as_deref(), marker)
+        && next <= marker
+    {
+        return Err(Problem::LeadsBack("NextMarker"));
+    }
     let objects = result.contents.iter();
     let objects = objects.filter_map(|entry| entry.read(encoding));
     let objects: Vec<ObjectEntry> = objects.collect();
     Ok(ObjectPage {
         others: result.contents.len() - objects.len(),
         objects,
-        next_marker: next_marker
-            .filter(|_| result.is_truncated)
-            .and_then(|marker| encoding.decode(&marker)),
+        next_marker,
     })
+}
+
+/// The marker of the page after one that is cut off.
+fn follow(
+    is_truncated: bool,
+    next: Option<String>,
+    element: &'static str,
+) -> Result<Option<String>, Problem> {
+    match next.filter(|next| !next.is_empty()) {
+        _ if !is_truncated => Ok(None),
+        Some(next) => Ok(Some(next)),
+        None => Err(Problem::Lacking(element)),
+    }
 }
 
 /// One object or version in a listing.
@@ -236,7 +256,11 @@ impl Contents {
     }
 }
 
-pub(super) fn versions(response: &Response) -> Result<VersionPage, Problem> {
+/// A page of versions after `marker`, as [`objects`].
+pub(super) fn versions(
+    response: &Response,
+    marker: Option<&VersionMarker>,
+) -> Result<VersionPage, Problem> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct ListVersionsResult {
@@ -278,18 +302,22 @@ pub(super) fn versions(response: &Response) -> Result<VersionPage, Problem> {
     });
     let next_key = result.next_key_marker.as_deref();
     let next_key = next_key.and_then(|key| encoding.decode(key));
-    let next = next_key.filter(|key| result.is_truncated && !key.is_empty());
-    if result.is_truncated && next.is_none() {
-        return Err(Problem::Lacking("NextKeyMarker"));
+    let next = follow(result.is_truncated, next_key, "NextKeyMarker")?;
+    let next = next.map(|key| VersionMarker {
+        key,
+        version_id: result.next_version_id_marker.filter(|id| !id.is_empty()),
+    });
+    // The versions of one key stand in the order of time, which their ids do not tell.
+    if let (Some(next), Some(marker)) = (&next, marker)
+        && (next.key < marker.key || next == marker)
+    {
+        return Err(Problem::LeadsBack("NextKeyMarker"));
     }
     Ok(VersionPage {
         others: result.version.len() - versions.len(),
         versions,
         markers: markers.collect(),
-        next: next.map(|key| VersionMarker {
-            key,
-            version_id: result.next_version_id_marker.filter(|id| !id.is_empty()),
-        }),
+        next,
     })
 }
 
@@ -308,7 +336,11 @@ pub(super) fn versioning(response: &Response) -> Result<Versioning, Problem> {
     }
 }
 
-pub(super) fn uploads(response: &Response) -> Result<UploadList, Problem> {
+/// A page of uploads after `marker`, as [`objects`].
+pub(super) fn uploads(
+    response: &Response,
+    marker: Option<&UploadMarker>,
+) -> Result<UploadList, Problem> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct ListMultipartUploadsResult {
@@ -343,18 +375,23 @@ pub(super) fn uploads(response: &Response) -> Result<UploadList, Problem> {
     });
     let next_key = result.next_key_marker.as_deref();
     let next_key = next_key.and_then(|key| encoding.decode(key));
-    let next_key = next_key.filter(|key| result.is_truncated && !key.is_empty());
+    let next = follow(result.is_truncated, next_key, "NextKeyMarker")?;
+    let next = next.map(|key| UploadMarker {
+        key,
+        upload_id: result.next_upload_id_marker.filter(|id| !id.is_empty()),
+    });
+    if next.is_some() && next.as_ref() <= marker {
+        return Err(Problem::LeadsBack("NextKeyMarker"));
+    }
     Ok(UploadList {
         uploads: uploads.collect(),
         is_truncated: result.is_truncated,
-        next: next_key.map(|key| UploadMarker {
-            key,
-            upload_id: result.next_upload_id_marker.filter(|id| !id.is_empty()),
-        }),
+        next,
     })
 }
 
-pub(super) fn parts(response: &Response) -> Result<PartPage, Problem> {
+/// A page of parts after number `after`, as [`objects`].
+pub(super) fn parts(response: &Response, after: u32) -> Result<PartPage, Problem> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct ListPartsResult {
@@ -372,6 +409,11 @@ pub(super) fn parts(response: &Response) -> Result<PartPage, Problem> {
         last_modified: String,
     }
     let result: ListPartsResult = read(response)?;
+    // The numbers lead on by themselves.
+    let last = result.part.iter().map(|entry| entry.part_number).max();
+    if result.is_truncated && last.is_none_or(|last| last <= after) {
+        return Err(Problem::LeadsBack("PartNumber"));
+    }
     let parts = result.part.iter().map(|entry| Part {
         number: entry.part_number,
         size_bytes: entry.size,
@@ -481,7 +523,7 @@ mod tests {
             )
         };
         let keys = |text: &str| -> Vec<String> {
-            let page = objects(&response(text)).expect("an answer");
+            let page = objects(&response(text), None).expect("an answer");
             assert!(page.next_marker.is_some());
             page.objects
                 .iter()
@@ -502,6 +544,65 @@ mod tests {
     }
 
     #[test]
+    fn a_page_that_is_cut_off_must_lead_on() {
+        let marker = |key: &str, id: Option<&str>| UploadMarker {
+            key: key.to_owned(),
+            upload_id: id.map(str::to_owned),
+        };
+        let next = |key: &str, id: &str| {
+            let body = format!(
+                "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated>\
+                 <EncodingType>url</EncodingType><NextKeyMarker>{key}</NextKeyMarker>\
+                 <NextUploadIdMarker>{id}</NextUploadIdMarker></ListMultipartUploadsResult>"
+            );
+            response(&body)
+        };
+        let page = |key, id, before: Option<&UploadMarker>| uploads(&next(key, id), before);
+        let b2 = marker("b", Some("2"));
+        for (key, id) in [("b", "3"), ("c", ""), ("c", "1")] {
+            let page = page(key, id, Some(&b2)).expect("an answer");
+            assert_eq!(
+                page.next,
+                Some(marker(key, Some(id).filter(|id| !id.is_empty())))
+            );
+        }
+        for (key, id) in [("b", "2"), ("b", "1"), ("b", ""), ("a", "9")] {
+            let page = page(key, id, Some(&b2));
+            assert!(
+                matches!(page, Err(Problem::LeadsBack(_))),
+                "{key} {id}: {page:?}"
+            );
+        }
+        for key in ["", "%zz"] {
+            let page = page(key, "1", None);
+            assert!(matches!(page, Err(Problem::Lacking(_))), "{key}: {page:?}");
+        }
+
+        let objects_after = |next: &str, before| {
+            let body = format!(
+                "<ListBucketResult><IsTruncated>true</IsTruncated>{next}</ListBucketResult>"
+            );
+            objects(&response(&body), before)
+        };
+        let to_b = "<NextMarker>b</NextMarker>";
+        assert!(objects_after(to_b, Some("a")).is_ok());
+        for before in ["b", "c"] {
+            let page = objects_after(to_b, Some(before));
+            assert!(
+                matches!(page, Err(Problem::LeadsBack(_))),
+                "{before}: {page:?}"
+            );
+        }
+        for next in ["", "<NextMarker/>"] {
+            let page = objects_after(next, None);
+            assert!(matches!(page, Err(Problem::Lacking(_))), "{next}: {page:?}");
+        }
+
+        let cut = response("<ListPartsResult><IsTruncated>true</IsTruncated></ListPartsResult>");
+        assert!(matches!(parts(&cut, 0), Err(Problem::LeadsBack(_))));
+    }
+
+    #[test]
     fn other_documents_are_refused() {
         for text in [
             "",
@@ -511,7 +612,7 @@ mod tests {
             "<a>&unknown;</a>",
         ] {
             assert!(
-                matches!(parts(&response(text)), Err(Problem::Unreadable(_))),
+                matches!(parts(&response(text), 0), Err(Problem::Unreadable(_))),
                 "{text}"
             );
         }

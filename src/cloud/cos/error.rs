@@ -34,8 +34,10 @@ pub(super) enum Problem {
     },
     /// The body is no XML of the expected form.
     Unreadable(quick_xml::DeError),
-    /// The answer lacks a header that it must have.
+    /// The answer lacks a header or an element that it must have.
     Lacking(&'static str),
+    /// The page leads to itself or to one before it, by this element.
+    LeadsBack(&'static str),
     /// The object is larger than asked for.
     Oversized { limit_bytes: usize },
     /// The answer to a range is not that range; what it is instead.
@@ -187,7 +189,10 @@ impl Attempt for CosError {
     fn again(&self) -> Again {
         let (status, code, retry_after, blamed_clock) = match &self.problem {
             Problem::Request(error) => return error.again(),
-            Problem::Unreadable(_) | Problem::Lacking(_) | Problem::WrongRange(_) => {
+            Problem::Unreadable(_)
+            | Problem::Lacking(_)
+            | Problem::LeadsBack(_)
+            | Problem::WrongRange(_) => {
                 return Again::Later;
             }
             Problem::Oversized { .. } | Problem::Changed => return Again::No,
@@ -257,6 +262,12 @@ impl fmt::Display for CosError {
                     "the answer of COS to {operation} lacks `{header}` ({request})"
                 )
             }
+            Problem::LeadsBack(element) => {
+                write!(
+                    formatter,
+                    "the answer of COS to {operation} is cut off, and its `{element}` leads back ({request})"
+                )
+            }
             Problem::WrongRange(what) => {
                 write!(formatter, "COS answered a range with {what} ({request})")
             }
@@ -281,6 +292,7 @@ impl std::error::Error for CosError {
             Problem::Unreadable(error) => Some(error),
             Problem::Refused { .. }
             | Problem::Lacking(_)
+            | Problem::LeadsBack(_)
             | Problem::Oversized { .. }
             | Problem::WrongRange(_)
             | Problem::Changed => None,

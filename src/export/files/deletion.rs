@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 
 use super::removal::{DoomedExport, DoomedObject, Part, Removal, RemovalState, Selection};
-use super::{Files, Inventory, gather, grouping, removal};
+use super::{Files, Inventory, grouping, removal};
 use crate::cloud::cos::{CosClient, CosError, CosErrorKind, Deletion, KeyDeletion, Upload};
 use crate::error::{Error, ErrorKind};
 use crate::export::Exporter;
@@ -73,7 +73,7 @@ impl Files {
             region: removal.scope.region.clone(),
             only_hides: removal.only_hides(),
         };
-        let scope = removal.scope.clone();
+        let start = removal.scope.prefix.keys_start();
         let mut rest = removal.exports.as_mut_slice();
         while !rest.is_empty() {
             let mut count = 0;
@@ -85,7 +85,8 @@ impl Files {
             let (chunk, after) = rest.split_at_mut(size.count());
             rest = after;
             work.interrupted()?;
-            let uploads = gather::list_uploads(&self.exporter, &scope).await?;
+            let listing = work.cos().all_uploads(&work.bucket, &work.region, &start);
+            let uploads = listing.await?;
             work.chunk(chunk, &uploads).await?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Every look-up behind an inventory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use futures_util::{StreamExt, TryStreamExt};
 
@@ -32,7 +32,8 @@ pub(super) async fn inventory(exporter: &Exporter, scope: Scope) -> Result<Inven
     let cos = exporter.cloud.cos();
     let versioning = cos.get_versioning(&scope.bucket, &scope.region);
     // Asked before the listing: an upload that is completed meanwhile is then seen at least once.
-    let listed = list_uploads(exporter, &scope);
+    let start = scope.prefix.keys_start();
+    let listed = cos.all_uploads(&scope.bucket, &scope.region, &start);
     let (versioning, listed) = tokio::join!(versioning, listed);
     let versioning = fact(versioning)?;
     let listed = fact(listed)?;
@@ -90,29 +91,6 @@ fn fact<T>(answer: Result<T, CosError>) -> Result<Fact<T>, Error> {
     }
 }
 
-/// Every unfinished upload whose key starts as the exports' do.
-pub(super) async fn list_uploads(
-    exporter: &Exporter,
-    scope: &Scope,
-) -> Result<Vec<Upload>, CosError> {
-    let cos = exporter.cloud.cos();
-    let (bucket, region) = (&scope.bucket, &scope.region);
-    let start = scope.prefix.keys_start();
-    let mut uploads = Vec::new();
-    let mut marker = None;
-    loop {
-        let page = cos
-            .list_uploads(bucket, region, &start, marker.as_ref())
-            .await?;
-        uploads.extend(page.uploads);
-        // A page that leads to itself would be asked for for ever.
-        if page.next.is_none() || page.next == marker {
-            return Ok(uploads);
-        }
-        marker = page.next;
-    }
-}
-
 /// What the listing brought.
 #[derive(Default)]
 struct Listing {
@@ -151,6 +129,8 @@ async fn list(
     let start = scope.prefix.keys_start();
     let mut listing = Listing::default();
     if scope.all_versions {
+        // A page never leads to a key before it; among the versions of one key it might.
+        let mut passed = HashSet::new();
         let mut marker = None;
         loop {
             let page = cos
@@ -165,10 +145,16 @@ async fn list(
                 Name::of(&marker.key).is_some_and(|name| scope.prefix.covers(name.prefix()))
                     || names.contains(&marker.key)
             }));
-            if page.next.is_none() || page.next == marker {
+            let Some(next) = page.next else {
                 return Ok(listing);
+            };
+            if !passed.insert(next.clone()) {
+                return Err(Error::new(
+                    ErrorKind::Unexpected,
+                    "the list of versions leads back to a page that was read already",
+                ));
             }
-            marker = page.next;
+            marker = Some(next);
         }
     }
     let mut marker: Option<String> = None;
@@ -185,8 +171,7 @@ async fn list(
             };
             listing.take(scope, names, current);
         }
-        // Markers grow; one that does not would be followed for ever.
-        if page.next_marker.is_none() || page.next_marker <= marker {
+        if page.next_marker.is_none() {
             return Ok(listing);
         }
         marker = page.next_marker;

@@ -282,7 +282,7 @@ impl Files {
                 .max();
             growth.newest = growth.newest.max(newest);
             let last = page.parts.iter().map(|part| part.number).max();
-            match last.filter(|last| page.is_truncated && *last > after) {
+            match last.filter(|_| page.is_truncated) {
                 Some(last) => after = last,
                 None => return Ok(Some(growth)),
             }

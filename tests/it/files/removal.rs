@@ -198,6 +198,41 @@ fn an_export_of_others_that_writes_over_these_files_is_seen_by_its_upload() {
 }
 
 #[test]
+fn a_list_of_uploads_that_is_cut_off_is_no_list() {
+    let mut env = TestEnv::new();
+    env.export("img-linux001", "zz", "--no-claim");
+    env.cloud.change(|world| {
+        world.export_seconds = Some(1e6);
+        for number in 0..1000 {
+            world.leave_upload(BUCKET, &format!("a{number:05}"), 1);
+        }
+    });
+    env.export(
+        "img-linux001",
+        "zz",
+        "--no-wait --no-claim --if-exists overwrite",
+    );
+    // Only its upload tells of the export that runs.
+    env.lose_home();
+    let keys = env.keys();
+    let lacking = Effect::MissingField {
+        name: "NextKeyMarker".to_owned(),
+    };
+    env.cloud
+        .set_faults(vec![every("ListMultipartUploads", lacking)]);
+    env.line(&format!("{ALL} --yes"))
+        .ends_with(1)
+        .says("lacks `NextKeyMarker`")
+        .says("nothing was deleted");
+    env.cloud.set_faults(Vec::new());
+    env.line(&format!("{ALL} --yes"))
+        .ends_with(3)
+        .says("is unfinished");
+    assert_eq!(env.keys(), keys);
+    assert_eq!(env.calls("DeleteMultipleObjects"), 0);
+}
+
+#[test]
 fn an_export_that_begins_after_the_listing_keeps_its_files() {
     // Another machine puts its record in the place of the old one.
     let env = TestEnv::new();

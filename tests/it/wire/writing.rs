@@ -250,10 +250,13 @@ fn truth_is_understood_in_both_spellings() {
         ("FALSE", false),
     ] {
         let truncated = format!("<IsTruncated>{written}</IsTruncated>");
-        let body = format!("<ListMultipartUploadsResult>{truncated}</ListMultipartUploadsResult>");
+        let body = format!(
+            "<ListMultipartUploadsResult>{truncated}<NextKeyMarker>n</NextKeyMarker></ListMultipartUploadsResult>"
+        );
         let list = read(xml(&body), uploads).expect("a list");
         assert_eq!(list.is_truncated, expected, "{written}");
-        let body = format!("<ListPartsResult>{truncated}</ListPartsResult>");
+        let part = "<Part><PartNumber>1</PartNumber><Size>1</Size></Part>";
+        let body = format!("<ListPartsResult>{truncated}{part}</ListPartsResult>");
         let page = read(xml(&body), parts).expect("an answer");
         assert_eq!(page.expect("an upload").is_truncated, expected, "{written}");
         let body =
