@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::record::{CopiesState, CopyRecord, CopyState, CopyStep};
 use crate::cloud::actions::cvm::{DeleteImages, Image};
+use crate::cloud::cos::CosErrorKind;
+use crate::error::one_line;
 use crate::event::EventKind;
 use crate::export::Exporter;
 use crate::export::preflight::{Fact, fetch_image};
@@ -102,12 +104,17 @@ impl Exporter {
         };
         let start = export.prefix.as_ref().map_or("", Prefix::as_str);
         let cos = self.cloud.cos();
-        // Without the right to look, what the watch has seen is all there is.
-        let Ok(list) = cos
-            .list_uploads(&export.bucket, &export.region, start, None)
-            .await
-        else {
-            return None;
+        let listing = cos.all_uploads(&export.bucket, &export.region, start);
+        let uploads = match listing.await {
+            Ok(uploads) => uploads,
+            // Without the right to look, what the watch has seen is all there is.
+            Err(error) if error.kind() == CosErrorKind::NotPermitted => return None,
+            Err(error) => {
+                return Some(format!(
+                    "whether an upload is still open in the bucket could not be seen ({})",
+                    one_line(&error)
+                ));
+            }
         };
         let named = |key: &ObjectKey| {
             export
@@ -116,7 +123,7 @@ impl Exporter {
                 .flat_map(RecordFile::watched_keys)
                 .any(|name| name == key)
         };
-        let mut open = list.uploads.iter().filter(|upload| named(&upload.key));
+        let mut open = uploads.iter().filter(|upload| named(&upload.key));
         open.next()
             .map(|upload| format!("an upload of `{}` is still open in the bucket", upload.key))
     }

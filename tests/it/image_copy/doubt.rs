@@ -45,6 +45,54 @@ fn a_strangers_file_under_the_exports_name_does_not_cost_the_copy() {
 }
 
 #[test]
+fn a_failed_look_for_open_uploads_keeps_the_copy_and_a_missing_right_does_not() {
+    let interrupted = || {
+        let env = world();
+        env.cloud.change(|world| world.export_seconds = Some(1e6));
+        env.line(&format!("{ACROSS} --timeout 1500ms")).ends_with(6);
+        env.cloud
+            .change(|world| world.put_object("north-1250000000", "p_xvda.raw", b"hello".to_vec()));
+        env
+    };
+    for effect in [Effect::ResetBefore, Effect::Status { status: 500 }] {
+        let env = interrupted();
+        env.cloud
+            .set_faults(vec![every("ListMultipartUploads", effect)]);
+        env.line(ACROSS).ends_with(0).says(
+            "the copy is kept: whether an upload is still open in the bucket could not be seen",
+        );
+        assert_eq!(changes(&env), ["SyncImages", "ExportImages"]);
+        // The look fails no more, and the upload is still open.
+        env.cloud.set_faults(Vec::new());
+        env.line(ACROSS)
+            .ends_with(3)
+            .says("the copy is kept: an upload of");
+        env.cloud.change(|world| world.finish_exports());
+        env.line(ACROSS).ends_with(0);
+        assert_eq!(changes(&env), ONE_OF_EACH);
+    }
+
+    // It is on the second page of uploads, which do not fit one answer.
+    let env = interrupted();
+    env.cloud.change(|world| {
+        for number in 0..1000 {
+            world.leave_upload("north-1250000000", &format!("p_a{number:04}"), 1);
+        }
+    });
+    env.line(ACROSS)
+        .ends_with(0)
+        .says("the copy is kept: an upload of");
+    assert_eq!(changes(&env), ["SyncImages", "ExportImages"]);
+
+    let env = world();
+    env.cloud.change(|world| {
+        world.denied.insert("ListMultipartUploads".to_owned());
+    });
+    env.line(ACROSS).ends_with(0);
+    assert_eq!(changes(&env), ONE_OF_EACH);
+}
+
+#[test]
 fn a_copy_that_is_deleted_while_it_is_made_is_not_waited_for_for_ever() {
     let env = world();
     env.cloud.change(|world| world.copy_seconds = Some(1e6));
