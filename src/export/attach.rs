@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 use crate::export::claim;
 use crate::export::journal::Journal;
 use crate::export::preflight::{Fact, disks, fetch_image};
-use crate::export::record::{Baseline, Record, RecordFile, RecordState};
+use crate::export::record::{Baseline, Record, RecordFile, RecordState, is_since};
 use crate::export::request::{
     CLAIM_SUFFIX, DeviceNames, DiskRole, DiskScope, ExpectedFile, ExportRequest, claim_key,
 };
@@ -196,7 +196,7 @@ async fn by_keys(
         let is_recent = since.is_none_or(|since| {
             // The command line has whole seconds.
             let submitted_at = record.submitted_at.unwrap_or(record.created_at);
-            submitted_at >= since - chrono::Duration::seconds(2)
+            is_since(submitted_at, since)
         });
         is_recent
             && record.bucket == *bucket

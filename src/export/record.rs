@@ -5,7 +5,7 @@
 //! not know are carried along when it rewrites a record, so that an older program never drops what a
 //! newer one wrote.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::cos::ObjectMeta;
@@ -321,10 +321,9 @@ impl Record {
         text
     }
 
-    /// Whether its last file was written after `time`, which is compared in whole seconds.
+    /// Whether its last file was written after `time`.
     pub(crate) fn ended_after(&self, time: DateTime<Utc>) -> bool {
-        self.completed_at
-            .is_some_and(|end| end >= time - chrono::Duration::seconds(2))
+        self.completed_at.is_some_and(|end| is_since(end, time))
     }
 
     /// What makes this export the same as another one.
@@ -482,6 +481,12 @@ impl RecordFile {
     }
 }
 
+/// Whether `time` is not before `start`. Times of the cloud have whole seconds, and ours is the server's clock
+/// to within one. Either may come out of a bucket, where it may be the first moment of the calendar.
+pub(crate) fn is_since(time: DateTime<Utc>, start: DateTime<Utc>) -> bool {
+    time.signed_duration_since(start) >= TimeDelta::seconds(-2)
+}
+
 /// Closes a record whose files are all there.
 pub(crate) fn finish(record: &mut Record, now: DateTime<Utc>) {
     record.state = RecordState::Complete;
@@ -609,6 +614,23 @@ mod tests {
         let read = Record::from_json(json.to_string().as_bytes()).expect("a record");
         let again: serde_json::Value = serde_json::from_slice(&read.to_json()).expect("JSON");
         assert_eq!(again, json);
+    }
+
+    #[test]
+    fn times_at_the_ends_of_the_calendar_are_compared() {
+        let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+        let start = DateTime::UNIX_EPOCH;
+        let cases = [
+            (start, first, true),
+            (first, first, true),
+            (first, last, false),
+            (last, first, true),
+            (start, start + TimeDelta::seconds(2), true),
+            (start, start + TimeDelta::seconds(3), false),
+        ];
+        for (time, start, expected) in cases {
+            assert_eq!(is_since(time, start), expected, "{time} since {start}");
+        }
     }
 
     #[test]

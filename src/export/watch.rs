@@ -24,7 +24,7 @@ use crate::cloud::cos::ObjectMeta;
 use crate::error::Error;
 use crate::event::{EventKind, Events, ProgressSource};
 use crate::export::look::{Head, Look, Observer, Unfinished, UploadsSeen};
-use crate::export::record::{Baseline, Record, RecordFile, RecordState};
+use crate::export::record::{Baseline, Record, RecordFile, RecordState, is_since};
 use crate::model::{ImageFormat, ObjectKey};
 
 /// Looks in a row without upload and object after which an upload that was seen counts as vanished.
@@ -335,10 +335,9 @@ pub(super) fn is_new(
                 || differ(object.last_modified.as_ref(), last_modified.as_ref())
                 || differ(object.version_id.as_ref(), version_id.as_ref())
         }
-        // `Last-Modified` has whole seconds, and ours is the server's clock to within one.
         Baseline::Unseen => object
             .last_modified
-            .is_some_and(|written| written >= submitted_at - chrono::Duration::seconds(2)),
+            .is_some_and(|written| is_since(written, submitted_at)),
     }
 }
 

@@ -17,7 +17,7 @@ use super::names::Name;
 use super::{Blocked, ListedExport, ListedFile, ListedState, Proof, StoredRecord};
 use crate::cloud::actions::cvm::Image;
 use crate::cloud::cos::{DeleteMarker, ObjectEntry, ObjectMeta, Upload};
-use crate::export::record::{Record, RecordFile, RecordState};
+use crate::export::record::{Record, RecordFile, RecordState, is_since};
 use crate::export::request::{DiskRole, Identity};
 use crate::export::resume::default_timeout;
 use crate::export::watch::is_new;
@@ -214,9 +214,9 @@ fn says_of(record: &Record, file: &RecordFile, entry: &Entry) -> Says {
         return Says::Nothing;
     };
     // Nobody has noted the object, so it must have come while the export can have run.
-    let is_in_time = object.last_modified.is_some_and(|written| {
-        written >= submitted_at - TimeDelta::seconds(2) && written <= last_moment(record)
-    });
+    let is_in_time = object
+        .last_modified
+        .is_some_and(|written| is_since(written, submitted_at) && written <= last_moment(record));
     if is_in_time && is_new(&name.baseline, &meta_of(entry), submitted_at) {
         Says::Its
     } else {

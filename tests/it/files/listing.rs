@@ -1,10 +1,10 @@
 //! What lies in a bucket: exports by both rules of names, their records, and everybody else's objects.
 
 use cvm_export::simulator::{Naming, Options};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::BUCKET;
-use crate::support::TestEnv;
+use crate::support::{TestEnv, files_below};
 
 const LIST: &str = "files --bucket exports --output json";
 
@@ -256,4 +256,39 @@ fn missing_rights_are_warnings_but_for_the_listing_itself() {
         world.denied.insert("ListObjects".to_owned());
     });
     env.line(LIST).ends_with(4);
+}
+
+#[test]
+fn a_record_of_the_first_day_of_the_calendar_stops_nothing() {
+    let env = TestEnv::new();
+    env.export("img-linux001", "p", "--no-wait");
+    env.cloud.change(|world| world.finish_exports());
+    let (_, text) = files_below(&env.state_folder().join("exports")).remove(0);
+    let record: Value = serde_json::from_str(&text).expect("a record");
+    for (baseline, day) in [
+        (json!("unseen"), "-262143-01-01T00:00:00Z"),
+        (json!("absent"), "-262143-01-01T00:00:00Z"),
+        (json!("unseen"), "+262142-12-31T23:59:59Z"),
+    ] {
+        let mut record = record.clone();
+        record["created_at"] = json!(day);
+        record["submitted_at"] = json!(day);
+        for name in record["files"][0]["names"].as_array_mut().expect("names") {
+            name["baseline"] = baseline.clone();
+        }
+        env.cloud.change(|world| {
+            let key = "p_img-linux001.cvm-export.json";
+            world.put_object(BUCKET, key, record.to_string());
+        });
+        let mut other = TestEnv::new();
+        other.borrow_cloud(&env);
+        let run = other.line("files --bucket exports --output json");
+        // It is a record, and was read as one.
+        let listing = run.ends_with(0).does_not_say("is left alone").json();
+        let mut items = listing["items"].as_array().expect("items").iter();
+        assert!(
+            items.any(|item| item["export_id"] == record["export_id"]),
+            "{day}: {listing:#}"
+        );
+    }
 }
