@@ -186,7 +186,8 @@ impl CosClient {
         self.call(&call, |_| Ok(())).await
     }
 
-    /// Looks at an object; `None` when nothing stands there (HEAD Object, product page 436/7745).
+    /// Looks at an object, or a version of it; `None` when nothing or a delete marker stands there (HEAD
+    /// Object, product page 436/7745).
     ///
     /// # Errors
     /// [`CosErrorKind::NotPermitted`] also where the right to look is missing and nothing may stand
@@ -196,16 +197,22 @@ impl CosClient {
         bucket: &BucketName,
         region: &Region,
         key: &ObjectKey,
+        version_id: Option<&str>,
     ) -> Result<Option<ObjectMeta>, CosError> {
-        let call = Call {
+        let mut call = Call {
             method: Method::HEAD,
             key: Some(key),
             ..Call::get("HEAD Object", self.host(bucket, region))
         };
-        absent_as_none(
-            self.call(&call, |response| ObjectMeta::of(key, response))
-                .await,
-        )
+        let version = version_id.map(|id| ("versionId", id.to_owned()));
+        call.parameters.extend(version);
+        let looked = self
+            .call(&call, |response| ObjectMeta::of(key, response))
+            .await;
+        match looked {
+            Err(error) if version_id.is_some() && error.is_not_allowed() => Ok(None),
+            looked => absent_as_none(looked),
+        }
     }
 
     /// Fetches an object of at most `limit_bytes`, or a version of it; `None` when nothing stands there (GET

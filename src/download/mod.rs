@@ -254,7 +254,7 @@ impl Downloader {
             key,
             etag,
         } = address;
-        let looking = self.cos.head_object(bucket, region, key);
+        let looking = self.cos.head_object(bucket, region, key, None);
         let found = tokio::select! {
             () = self.cancel.cancelled() => return Err(DownloadError::Interrupted),
             found = looking => found.map_err(DownloadError::cos(key))?,

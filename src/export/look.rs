@@ -89,7 +89,7 @@ impl Observer {
             .flat_map(|file| file.names.iter().map(|name| &name.key))
             .collect();
         let heads = names.iter().map(|key| async {
-            let head = match cos.head_object(bucket, region, key).await {
+            let head = match cos.head_object(bucket, region, key, None).await {
                 Ok(Some(object)) => Head::Present(Box::new(object)),
                 Ok(None) => Head::Missing,
                 Err(error) => match error.kind() {

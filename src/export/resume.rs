@@ -93,7 +93,7 @@ impl Exporter {
         let objects = record.files.iter().filter_map(|file| file.object.as_ref());
         let looks = objects.map(|object| async move {
             let found = cos
-                .head_object(&record.bucket, &record.region, &object.key)
+                .head_object(&record.bucket, &record.region, &object.key, None)
                 .await;
             (object, found)
         });

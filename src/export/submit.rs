@@ -236,7 +236,7 @@ impl Submission<'_> {
             .map_or_else(String::new, ToString::to_string);
         let heads = keys
             .iter()
-            .map(|key| cos.head_object(&bucket, &region, key));
+            .map(|key| cos.head_object(&bucket, &region, key, None));
         let (heads, uploads) = tokio::join!(
             futures_util::future::join_all(heads),
             cos.all_uploads(&bucket, &region, &prefix),

@@ -32,6 +32,9 @@ pub struct Bucket {
     pub created: DateTime<Utc>,
     /// Whether overwritten and deleted objects are kept as versions.
     pub versioned: bool,
+    /// Whether a versioned bucket has stopped to keep versions: what comes then is version `null`, and
+    /// replaces the one before it.
+    pub suspended: bool,
     /// Whether it keeps its objects in several zones.
     pub multi_az: bool,
     /// The current objects by key.
@@ -82,6 +85,7 @@ impl Bucket {
             region,
             created,
             versioned: false,
+            suspended: false,
             multi_az: false,
             objects: BTreeMap::new(),
             past: Vec::new(),
@@ -91,9 +95,10 @@ impl Bucket {
 
     /// Makes `object` the current one of `key`.
     pub(super) fn store(&mut self, key: &str, mut object: Object) {
-        object.version_id = self.versioned.then(new_version_id);
+        object.version_id = (self.versioned && !self.suspended).then(new_version_id);
         let before = self.objects.insert(key.to_owned(), object);
         self.keep(key, before);
+        self.drop_null(key);
     }
 
     /// Takes the current object away; in a versioned bucket it stays as a version, behind a delete
@@ -104,7 +109,11 @@ impl Bucket {
         if !self.versioned {
             return None;
         }
-        let version_id = new_version_id();
+        self.drop_null(key);
+        let version_id = match self.suspended {
+            true => "null".to_owned(),
+            false => new_version_id(),
+        };
         let marker = Marker {
             version_id: version_id.clone(),
             last_modified: now,
@@ -155,6 +164,14 @@ impl Bucket {
         let mut keys: Vec<String> = self.uploads.values().map(|it| it.key.clone()).collect();
         keys.sort();
         keys
+    }
+
+    /// Takes the version `null` of before away, which a new one replaces.
+    fn drop_null(&mut self, key: &str) {
+        if self.suspended {
+            self.past
+                .retain(|(known, past)| known != key || past.version_id() != "null");
+        }
     }
 
     fn keep(&mut self, key: &str, object: Option<Object>) {

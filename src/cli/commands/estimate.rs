@@ -297,7 +297,7 @@ impl Args {
             ..
         } in addresses
         {
-            let looking = async { Ok(cos.head_object(&bucket, &region, &key).await?) };
+            let looking = async { Ok(cos.head_object(&bucket, &region, &key, None).await?) };
             let Some(object) = context.until_signalled(looking).await? else {
                 let message = format!("there is no object `{key}` in bucket `{bucket}`");
                 return Err(Error::new(ErrorKind::Precondition, message)

@@ -161,7 +161,9 @@ impl Args {
                 for key in &keys {
                     let looking = async {
                         let cos = session.cloud.cos();
-                        Ok(cos.head_object(&place.bucket, &place.region, key).await?)
+                        Ok(cos
+                            .head_object(&place.bucket, &place.region, key, None)
+                            .await?)
                     };
                     let Some(object) = context.until_signalled(looking).await? else {
                         let message =

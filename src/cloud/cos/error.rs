@@ -137,6 +137,12 @@ impl CosError {
         matches!(self.problem, Problem::Request(_))
     }
 
+    /// Whether what is named has no such method: on a look at a version, it is a delete marker.
+    pub(super) fn is_not_allowed(&self) -> bool {
+        let not_allowed = StatusCode::METHOD_NOT_ALLOWED;
+        matches!(&self.problem, Problem::Refused { status, .. } if *status == not_allowed)
+    }
+
     /// The situation.
     #[must_use]
     pub fn kind(&self) -> CosErrorKind {

@@ -179,7 +179,9 @@ impl Work<'_> {
             return Ok(Err(format!("export `{}` has begun", record.export_id)));
         }
         if let Some((key, etag)) = &export.claim {
-            let looking = self.cos().head_object(&self.bucket, &self.region, key);
+            let looking = self
+                .cos()
+                .head_object(&self.bucket, &self.region, key, None);
             let standing = match looking.await {
                 Ok(standing) => standing.map(|object| object.etag),
                 Err(error) => return Ok(Err(not_seen(error)?)),
@@ -224,17 +226,18 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Looks whether each object is still the one that was proven to be the export's. A version is never
-    /// another one, so it needs no look.
+    /// Looks whether each object is still the one that was proven to be the export's. A version with an id of
+    /// its own is never another one, so it needs no look.
     async fn look(&self, objects: &mut [&mut DoomedObject], was_sent: bool) -> Result<(), Error> {
-        let looks = objects
-            .iter_mut()
-            .filter(|object| object.version_id.is_none());
+        let looks = objects.iter_mut().filter(|object| object.may_be_replaced());
         let looks = looks.map(|object| async move {
+            let (key, version_id) = (&object.key, object.version_id.as_deref());
             let looking = self
                 .cos()
-                .head_object(&self.bucket, &self.region, &object.key);
+                .head_object(&self.bucket, &self.region, key, version_id);
             match looking.await {
+                // A marker shows as nothing does.
+                Ok(None) if object.part == Part::Marker => {}
                 Ok(None) if was_sent && self.only_hides => object.state = RemovalState::Hidden,
                 Ok(None) if was_sent => object.state = RemovalState::Deleted,
                 Ok(None) => object.state = RemovalState::Gone,
@@ -351,6 +354,12 @@ impl DoomedObject {
             self.state,
             RemovalState::Deleted | RemovalState::Hidden | RemovalState::Gone
         )
+    }
+
+    /// Whether its name may come to mean another object: every write to a bucket that has stopped to keep
+    /// versions replaces the one called `null`.
+    fn may_be_replaced(&self) -> bool {
+        self.version_id.as_deref().is_none_or(|id| id == "null")
     }
 
     fn fail(&mut self, error: &str) {

@@ -214,7 +214,7 @@ pub(crate) async fn gather(
             },
             async {
                 let looks = names.into_iter().map(|name| async {
-                    let fact = cos_fact(cos.head_object(bucket, region, &name).await)?;
+                    let fact = cos_fact(cos.head_object(bucket, region, &name, None).await)?;
                     Ok::<_, Error>((name, fact))
                 });
                 Ok(futures_util::future::try_join_all(looks)

@@ -7,13 +7,14 @@ use super::listing::{Query, page};
 use super::xml::Xml;
 use super::{Call, CosError, bucket_of, listed_name};
 
-/// `Enabled`, or nothing where versions were never kept (product page 436/19888). Suspended buckets are
-/// not simulated.
+/// `Enabled`, `Suspended`, or nothing where versions were never kept (product page 436/19888).
 pub(super) fn get_versioning(world: &mut World, call: &Call<'_>) -> Result<Answer, CosError> {
     let bucket = bucket_of(world, call)?;
     let mut xml = Xml::new("VersioningConfiguration");
-    if bucket.versioned {
-        xml.field("Status", "Enabled");
+    match (bucket.versioned, bucket.suspended) {
+        (true, false) => xml.field("Status", "Enabled"),
+        (true, true) => xml.field("Status", "Suspended"),
+        (false, _) => {}
     }
     Ok(Answer::new(200, "application/xml", xml.finish()))
 }

@@ -520,3 +520,43 @@ fn in_a_versioned_bucket_hidden_and_deleted_are_told_apart() {
     assert_eq!(bucket(&|bucket| bucket.stored_objects()), 1);
     assert_eq!(env.keys(), ["notes.txt"]);
 }
+
+#[test]
+fn a_version_called_null_is_looked_at_before_it_goes() {
+    let env = TestEnv::new();
+    env.cloud.change(|world| {
+        let bucket = world.bucket_mut(BUCKET).expect("the bucket");
+        (bucket.versioned, bucket.suspended) = (true, true);
+    });
+    env.export("img-linux001", "p", "");
+    let rm = format!("{ALL} --all-versions --yes --output json");
+    env.cloud.set_faults(vec![Fault {
+        // The first HEAD is of the record.
+        occurrence: Some(2),
+        ..fault("HeadObject", Effect::ChangedObject)
+    }]);
+    let report = env.line(&rm).ends_with(10).json();
+    assert_eq!(report["versioning"], "suspended");
+    assert_eq!(report["exports"][0]["objects"][0]["version_id"], "null");
+    assert_eq!(report["exports"][0]["objects"][0]["state"], "changed");
+    assert_eq!(env.keys().len(), 2, "the record stays, too");
+    assert_eq!(env.calls("DeleteMultipleObjects"), 0);
+
+    // A delete without a version leaves a marker of that name, in whose place the next export comes.
+    let env = TestEnv::new();
+    env.cloud.change(|world| {
+        let bucket = world.bucket_mut(BUCKET).expect("the bucket");
+        (bucket.versioned, bucket.suspended) = (true, true);
+    });
+    for _ in 0..2 {
+        env.export("img-linux001", "p", "");
+        env.line(&format!("{ALL} --yes")).ends_with(0);
+    }
+    env.export("img-linux001", "p", "");
+    let report = env.line(&rm).ends_with(0).json();
+    assert!(
+        report["freed_bytes"].as_u64() >= Some(50 << 30),
+        "{report:#}"
+    );
+    assert!(env.keys().is_empty());
+}

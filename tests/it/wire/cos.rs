@@ -218,7 +218,7 @@ pub(super) async fn parts(cloud: &Cloud) -> Result<Option<PartPage>, CosError> {
 
 async fn head(cloud: &Cloud) -> Result<Option<ObjectMeta>, CosError> {
     let (bucket, region, key) = (bucket(), region(), key("exampleobject"));
-    cloud.cos().head_object(&bucket, &region, &key).await
+    cloud.cos().head_object(&bucket, &region, &key, None).await
 }
 
 pub(super) async fn get(

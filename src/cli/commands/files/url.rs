@@ -61,7 +61,7 @@ pub(super) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 let (bucket, region, key) = (&address.bucket, &address.region, &address.key);
                 let mut size_bytes = None;
                 if !args.no_check {
-                    let looking = async { Ok(cos.head_object(bucket, region, key).await?) };
+                    let looking = async { Ok(cos.head_object(bucket, region, key, None).await?) };
                     let Some(found) = context.until_signalled(looking).await? else {
                         return Err(missing(bucket, key));
                     };
