@@ -90,6 +90,18 @@ pub struct ExportedCopy {
     pub copied_from_region: Region,
 }
 
+impl ExportedCopy {
+    /// The copy that `record` is of, where it is of one.
+    #[must_use]
+    pub fn of(record: &Record) -> Option<Self> {
+        let source = record.copied_from.as_ref()?;
+        Some(Self {
+            image_id: record.image_id.clone(),
+            copied_from_region: source.region.clone(),
+        })
+    }
+}
+
 /// One file of an export.
 #[derive(Clone, Debug, Serialize)]
 pub struct OutcomeFile {
@@ -136,15 +148,9 @@ impl ExportOutcome {
             schema: SCHEMA,
             export_id: Some(record.export_id.clone()),
             state,
-            image_id: Some(match &record.copied_from {
-                Some(source) => source.image_id.clone(),
-                None => record.image_id.clone(),
-            }),
+            image_id: Some(record.asked_image().clone()),
             image_name: record.image_name.clone(),
-            copy: record.copied_from.as_ref().map(|source| ExportedCopy {
-                image_id: record.image_id.clone(),
-                copied_from_region: source.region.clone(),
-            }),
+            copy: ExportedCopy::of(record),
             region: record.region.clone(),
             bucket: record.bucket.clone(),
             format: record.format,

@@ -326,6 +326,15 @@ impl Record {
         self.completed_at.is_some_and(|end| is_since(end, time))
     }
 
+    /// The image that was asked for: the one that was copied, where a copy was exported.
+    #[must_use]
+    pub fn asked_image(&self) -> &ImageId {
+        match &self.copied_from {
+            Some(source) => &source.image_id,
+            None => &self.image_id,
+        }
+    }
+
     /// What makes this export the same as another one.
     #[must_use]
     pub fn identity(&self) -> Identity {

@@ -54,10 +54,7 @@ pub(super) async fn inventory(exporter: &Exporter, scope: Scope) -> Result<Inven
         now: seen_at,
     };
     let mut exports = grouping::exports(&gathered);
-    exports.retain(|export| {
-        let image_id = export.image_id.as_ref();
-        scope.images.is_empty() || image_id.is_some_and(|id| scope.images.contains(id))
-    });
+    exports.retain(|export| scope.wants(export.image_id.as_ref(), export.copy.as_ref()));
     let uploads = match listed {
         Fact::Known(_) => Fact::Known(uploads::of_exports(&gathered, &scope)),
         Fact::NotPermitted(reason) => Fact::NotPermitted(reason),

@@ -17,6 +17,7 @@ use super::names::Name;
 use super::{Blocked, ListedExport, ListedFile, ListedState, Proof, StoredRecord};
 use crate::cloud::actions::cvm::Image;
 use crate::cloud::cos::{DeleteMarker, ObjectEntry, ObjectMeta, Upload};
+use crate::export::outcome::ExportedCopy;
 use crate::export::record::{Record, RecordFile, RecordState, is_since};
 use crate::export::request::{DiskRole, Identity};
 use crate::export::resume::default_timeout;
@@ -278,7 +279,8 @@ fn of_record(known: &Known, state: ListedState, files: Vec<ListedFile>) -> Liste
     let ended_at = record.completed_at.or(newest).or(record.submitted_at);
     ListedExport {
         export_id: Some(record.export_id.clone()),
-        image_id: Some(record.image_id.clone()),
+        image_id: Some(record.asked_image().clone()),
+        copy: ExportedCopy::of(record),
         image_name: record.image_name.clone(),
         prefix: record.prefix.clone(),
         state,
@@ -463,6 +465,7 @@ impl ListedExport {
             bucket: bucket.clone(),
             region: region.clone(),
             image_id: None,
+            copy: None,
             image_name: None,
             prefix: None,
             format,

@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::cloud::cos::{DeleteMarker, Versioning};
 use crate::error::Error;
 use crate::export::Exporter;
+use crate::export::outcome::ExportedCopy;
 use crate::export::preflight::Fact;
 use crate::export::request::{DiskRole, Identity};
 use crate::model::{
@@ -41,10 +42,19 @@ pub struct Scope {
     pub region: Region,
     /// Those with such a prefix.
     pub prefix: PrefixFilter,
-    /// Those of these images; of all where none is named.
+    /// Those of these images or copies; of all where none is named.
     pub images: Vec<ImageId>,
     /// Whether versions that are not current are looked at, too.
     pub all_versions: bool,
+}
+
+impl Scope {
+    /// Whether an export of this image is looked at; one by a copy is found by the image and by the copy.
+    fn wants(&self, image_id: Option<&ImageId>, copy: Option<&ExportedCopy>) -> bool {
+        let copy = copy.map(|copy| &copy.image_id);
+        let mut ids = image_id.into_iter().chain(copy);
+        self.images.is_empty() || ids.any(|id| self.images.contains(id))
+    }
 }
 
 /// What proves that an object is a file of an export.
@@ -127,8 +137,11 @@ pub struct ListedExport {
     pub bucket: BucketName,
     /// The bucket's region.
     pub region: Region,
-    /// The image, where a record or a name tells it.
+    /// The image that was asked for, where a record or a name tells it.
     pub image_id: Option<ImageId>,
+    /// The copy that was exported in place of the image, where one was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy: Option<ExportedCopy>,
     /// The image's name, where it is known.
     pub image_name: Option<CloudText>,
     /// The start of its files' names.
@@ -214,8 +227,11 @@ pub struct ListedUpload {
     pub initiated: Option<DateTime<Utc>>,
     /// The export whose record names it.
     pub export_id: Option<ExportId>,
-    /// The image, where a record or the name tells it.
+    /// The image that was asked for, where a record or the name tells it.
     pub image_id: Option<ImageId>,
+    /// The copy that was exported in place of the image, where one was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy: Option<ExportedCopy>,
     /// What proves that it is of an export.
     pub proof: Proof,
     /// Why it may be of an export that runs.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{Blocked, Inventory, ListedExport, ListedState, Proof, Scope};
 use crate::cloud::cos::Versioning;
 use crate::error::{Error, ErrorKind};
+use crate::export::outcome::ExportedCopy;
 use crate::export::preflight::Fact;
 use crate::export::request::{Identity, claim_key};
 use crate::model::{ExportId, ImageFormat, ImageId, ObjectKey, Prefix};
@@ -80,8 +81,11 @@ pub struct DoomedObject {
 pub struct DoomedExport {
     /// This tool's name for it, where a record tells it.
     pub export_id: Option<ExportId>,
-    /// Its image.
+    /// The image that was asked for.
     pub image_id: Option<ImageId>,
+    /// The copy that was exported in place of the image, where one was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy: Option<ExportedCopy>,
     /// The start of its files' names.
     pub prefix: Option<Prefix>,
     /// The files' format.
@@ -417,6 +421,7 @@ fn doom(
     Some(DoomedExport {
         export_id: export.export_id.clone(),
         image_id: export.image_id.clone(),
+        copy: export.copy.clone(),
         prefix: export.prefix.clone(),
         format: export.format,
         exported_at: export.exported_at,

@@ -18,7 +18,8 @@ use super::removal::{RemovalState, Stay};
 use super::{Files, Inventory, ListedUpload, Proof, Scope};
 use crate::cloud::cos::{CosClient, CosErrorKind, Upload};
 use crate::error::{Error, ErrorKind};
-use crate::export::record::RecordFile;
+use crate::export::outcome::ExportedCopy;
+use crate::export::record::{Record, RecordFile};
 use crate::model::{ImageId, ObjectKey};
 
 /// Looks at once.
@@ -58,11 +59,9 @@ pub struct AbortPlan {
 pub(super) fn of_exports(gathered: &Gathered, scope: &Scope) -> Vec<ListedUpload> {
     let uploads = gathered.uploads.iter();
     let uploads = uploads.filter_map(|upload| of_export(upload, gathered, scope));
-    let is_wanted = |upload: &ListedUpload| {
-        let image_id = upload.image_id.as_ref();
-        scope.images.is_empty() || image_id.is_some_and(|id| scope.images.contains(id))
-    };
-    uploads.filter(is_wanted).collect()
+    uploads
+        .filter(|upload| scope.wants(upload.image_id.as_ref(), upload.copy.as_ref()))
+        .collect()
 }
 
 fn of_export(upload: &Upload, gathered: &Gathered, scope: &Scope) -> Option<ListedUpload> {
@@ -99,12 +98,13 @@ fn of_export(upload: &Upload, gathered: &Gathered, scope: &Scope) -> Option<List
         (None, Some(name)) if image_of(&gathered.images, name).is_some() => Proof::Image,
         _ => Proof::None,
     };
-    let image_id: Option<&ImageId> = record.map(|record| &record.image_id);
+    let image_id: Option<&ImageId> = record.map(Record::asked_image);
     Some(ListedUpload {
         key: upload.key.clone(),
         upload_id: upload.upload_id.clone(),
         initiated: upload.initiated,
         export_id: record.map(|record| record.export_id.clone()),
+        copy: record.and_then(ExportedCopy::of),
         image_id: image_id.or(name.as_ref().and_then(Name::image_id)).cloned(),
         proof,
         running: running

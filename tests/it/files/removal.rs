@@ -371,6 +371,55 @@ fn the_last_of_each_image_are_kept() {
 }
 
 #[test]
+fn exports_by_copies_count_for_the_image_that_was_asked_for() {
+    const NORTH: &str = "north-1250000000";
+    let mut env = TestEnv::new();
+    env.cloud.change(|world| {
+        world.copy_seconds = Some(0.0);
+        let region = "ap-beijing".parse().expect("a region");
+        world.add_bucket(NORTH, region);
+    });
+    let keys = |env: &TestEnv| env.cloud.change(|world| world.keys(NORTH));
+    for _ in 0..3 {
+        env.line(
+            "image --id img-linux001 --bucket north --prefix p --poll-interval 100ms \
+             --copy-to-bucket-region --if-exists overwrite",
+        )
+        .ends_with(0);
+        env.pass(86_400);
+    }
+    assert_eq!(keys(&env).len(), 6);
+    // The records in the bucket tell as much as the journal.
+    env.lose_home();
+    let listing = |flags: &str| {
+        let line = format!("files --bucket north --output json{flags}");
+        env.line(&line).ends_with(0).json()["items"].clone()
+    };
+    let items = listing(" --id img-linux001");
+    assert_eq!(items.as_array().map(Vec::len), Some(3), "{items:#}");
+    assert_eq!(items[0]["image_id"], "img-linux001");
+    assert_eq!(items[0]["copy"]["copied_from_region"], "ap-guangzhou");
+    let copy = items[2]["copy"]["image_id"].as_str().expect("a copy");
+    let by_copy = listing(&format!(" --id {copy}"));
+    assert_eq!(by_copy[0]["export_id"], items[2]["export_id"]);
+    assert_eq!(by_copy.as_array().map(Vec::len), Some(1));
+    let run = env.line("files --bucket north").ends_with(0);
+    assert_eq!(
+        run.stdout.matches(" img-linux001 ").count(),
+        3,
+        "{}",
+        run.stdout
+    );
+
+    let rm = "files rm --bucket north --keep-last 1 --yes --output json";
+    let report = env.line(rm).ends_with(0).json();
+    assert_eq!(report["exports"].as_array().map(Vec::len), Some(2));
+    let left = keys(&env);
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(left.iter().all(|key| key.contains(copy)), "{left:?}");
+}
+
+#[test]
 fn throttled_deletes_end_complete() {
     let env = TestEnv::new();
     env.export("img-multi002", "p", "");
