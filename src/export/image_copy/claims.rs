@@ -1,12 +1,13 @@
 //! Exports by a copy that another machine has made, or that a lost journal knew: their records in the
 //! bucket. Each is named after its copy, so that they are looked for by the image that was asked for.
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 
 use super::plan::bucket_region;
+use crate::cloud::cos::CosErrorKind;
 use crate::error::{Error, ErrorKind};
 use crate::export::claim::CLAIM_LIMIT_BYTES;
-use crate::export::record::Record;
+use crate::export::record::{Record, RecordError};
 use crate::export::request::{CLAIM_SUFFIX, ExportRequest};
 use crate::export::{Exporter, Known};
 use crate::model::{ObjectKey, Prefix, shell_line};
@@ -19,10 +20,15 @@ const CONCURRENT_READS: usize = 8;
 impl Exporter {
     /// The newest record in the bucket of an export of this image by a copy, under the same prefix and in the
     /// same format. None where the bucket may not be looked at: the journal is then all there is.
+    ///
+    /// # Errors
+    /// Of any other look that fails, and [`ErrorKind::Precondition`] for a record that cannot be read, unless
+    /// `may_double`: what nobody has seen must not be taken for nothing, or a second copy is made.
     pub(super) async fn claimed_by_a_copy(
         &self,
         request: &ExportRequest,
         known: &Known,
+        may_double: bool,
     ) -> Result<Option<Record>, Error> {
         let region = bucket_region(&self.cloud, request, known).await?;
         let cos = self.cloud.cos();
@@ -33,8 +39,10 @@ impl Exporter {
         let (mut keys, mut marker) = (Vec::<ObjectKey>::new(), None);
         for _ in 0..PAGES {
             let page = cos.list_objects(&request.bucket, &region, &start, marker.as_deref());
-            let Ok(page) = page.await else {
-                return Ok(None);
+            let page = match page.await {
+                Ok(page) => page,
+                Err(error) if error.kind() == CosErrorKind::NotPermitted => return Ok(None),
+                Err(error) => return Err(error.into()),
             };
             let names = page.objects.into_iter().map(|object| object.key);
             keys.extend(names.filter(|key| key.as_str().ends_with(CLAIM_SUFFIX)));
@@ -43,15 +51,36 @@ impl Exporter {
                 break;
             }
         }
-        let reads = keys.iter().map(|key| async {
-            let read = cos.get_small_object(&request.bucket, &region, key, None, CLAIM_LIMIT_BYTES);
-            let (_, body) = read.await.ok()??;
-            Record::from_json(&body).ok()
+        if marker.is_some() {
+            self.events.warn(format!(
+                "bucket `{}` has so many files under `{start}…` that not all of them were looked through: an \
+                 earlier export of this image by a copy may be among the rest",
+                request.bucket
+            ));
+        }
+        let (bucket, region) = (&request.bucket, &region);
+        let reads = keys.iter().map(|key| async move {
+            let read = cos.get_small_object(bucket, region, key, None, CLAIM_LIMIT_BYTES);
+            let body = match read.await {
+                Ok(None) => return Ok(None),
+                Ok(Some((_, body))) => body,
+                Err(error) if error.kind() == CosErrorKind::NotPermitted => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            match Record::from_json(&body) {
+                Ok(record) => Ok(Some(record)),
+                Err(problem) if may_double => {
+                    self.events
+                        .warn(format!("the record `{key}` is left alone: {problem}"));
+                    Ok(None)
+                }
+                Err(problem) => Err(unreadable(key, problem)),
+            }
         });
         let records: Vec<Option<Record>> = futures_util::stream::iter(reads)
             .buffered(CONCURRENT_READS)
-            .collect()
-            .await;
+            .try_collect()
+            .await?;
         let of_this = |record: &Record| {
             let source = record.copied_from.as_ref().map(|source| &source.image_id);
             source == Some(&request.image_id)
@@ -62,6 +91,19 @@ impl Exporter {
         let ours = records.into_iter().flatten().filter(of_this);
         Ok(ours.max_by_key(|record| (record.state.is_live(), record.created_at)))
     }
+}
+
+/// Refuses a second copy where a record may be of an export by one.
+fn unreadable(key: &ObjectKey, problem: RecordError) -> Error {
+    let message = format!(
+        "the record `{key}` in the bucket cannot be read, so an export of this image by a copy may run; nothing \
+         was submitted"
+    );
+    Error::new(ErrorKind::Precondition, message)
+        .with_hint(
+            "choose another `--prefix`; once it is known that none runs, make a copy with `--resubmit`",
+        )
+        .with_source(problem)
 }
 
 /// Refuses a second copy while an export by one runs elsewhere.

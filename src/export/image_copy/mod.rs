@@ -84,7 +84,9 @@ impl Exporter {
                     return Ok(None);
                 };
                 if options.keep_claim
-                    && let Some(claimed) = this.claimed_by_a_copy(request, known).await?
+                    && let Some(claimed) = this
+                        .claimed_by_a_copy(request, known, options.resubmit)
+                        .await?
                     && let Earlier::Done(outcome) =
                         this.judge_claimed(&claimed, request, options).await?
                 {

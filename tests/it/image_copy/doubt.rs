@@ -200,6 +200,46 @@ fn status_names_copies_that_were_given_up_until_they_are_gone() {
 }
 
 #[test]
+fn a_look_for_earlier_exports_by_copies_that_fails_makes_no_second_copy() {
+    let env = world();
+    env.line(ACROSS).ends_with(0);
+    std::fs::remove_dir_all(env.state_folder()).expect("a journal");
+    let made = changes(&env);
+    for call in ["ListObjects", "GetObject"] {
+        env.cloud.set_faults(vec![every(call, Effect::ResetBefore)]);
+        env.line(ACROSS).ends_with(1);
+        assert_eq!(changes(&env), made, "{call}");
+    }
+    env.cloud.set_faults(Vec::new());
+    let claim = env.cloud.change(|world| {
+        let mut keys = world.keys("north-1250000000").into_iter();
+        let claim = keys.find(|key| key.ends_with(".cvm-export.json"));
+        let claim = claim.expect("a record in the bucket");
+        world.put_object(
+            "north-1250000000",
+            &claim,
+            r#"{"schema":"cvm-export.record.v9"}"#,
+        );
+        claim
+    });
+    env.line(ACROSS).ends_with(3).says(&format!(
+        "the record `{claim}` in the bucket cannot be read"
+    ));
+    assert_eq!(changes(&env), made);
+    // Whoever may double it may, and so may one who has never had the right to look.
+    env.line(&format!("{ACROSS} --resubmit"))
+        .ends_with(0)
+        .says("is left alone");
+    assert_eq!(env.calls("SyncImages"), 2);
+
+    let env = world();
+    env.cloud
+        .change(|world| world.denied.insert("ListObjects".to_owned()));
+    env.line(ACROSS).ends_with(0);
+    assert_eq!(changes(&env), ONE_OF_EACH);
+}
+
+#[test]
 fn a_lost_journal_makes_no_second_copy_of_what_the_bucket_knows() {
     let lose_the_journal = |env: &TestEnv| {
         std::fs::remove_dir_all(env.state_folder()).expect("a journal");
