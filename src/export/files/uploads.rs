@@ -16,8 +16,8 @@ use super::grouping::{Gathered, image_of, is_overdue, may_be_of};
 use super::names::Name;
 use super::removal::{RemovalState, Stay};
 use super::{Files, Inventory, ListedUpload, Proof, Scope};
-use crate::cloud::cos::{CosClient, CosErrorKind, Upload};
-use crate::error::{Error, ErrorKind};
+use crate::cloud::cos::{CosClient, CosError, CosErrorKind, Upload};
+use crate::error::{Error, ErrorKind, one_line};
 use crate::export::outcome::ExportedCopy;
 use crate::export::record::{Record, RecordFile};
 use crate::model::{ImageId, ObjectKey};
@@ -49,7 +49,7 @@ pub struct DoomedUpload {
 pub struct AbortPlan {
     /// Where.
     pub scope: Scope,
-    /// The uploads that go.
+    /// The uploads that go, and those of which nobody could tell.
     pub uploads: Vec<DoomedUpload>,
     /// Those that stay.
     pub stays: Vec<Stay>,
@@ -142,7 +142,7 @@ impl Files {
     /// Which unfinished uploads in `inventory` are dead; `idle_for` is how long nothing may have come.
     ///
     /// # Errors
-    /// When uploads or their parts could not be listed.
+    /// When uploads could not be listed. One whose parts could not is in the plan as failed.
     pub async fn dead_uploads(
         &self,
         inventory: Inventory,
@@ -159,10 +159,15 @@ impl Files {
         let idle_for = TimeDelta::from_std(idle_for).unwrap_or(TimeDelta::MAX);
         let looks = listed.iter().map(|upload| async {
             let growth = match upload.proof {
-                Proof::None => None,
+                Proof::None => Ok(None),
                 _ => {
-                    self.growth(&inventory.scope, &upload.key, &upload.upload_id)
-                        .await?
+                    let growing = self.growth(&inventory.scope, &upload.key, &upload.upload_id);
+                    match growing.await {
+                        Err(error) if error.kind() == CosErrorKind::Credentials => {
+                            return Err(error.into());
+                        }
+                        growth => growth,
+                    }
                 }
             };
             Ok::<_, Error>((upload.clone(), growth))
@@ -171,6 +176,20 @@ impl Files {
         let looked: Vec<_> = looks.try_collect().await?;
         let (mut uploads, mut stays) = (Vec::new(), Vec::new());
         for (upload, growth) in looked {
+            let growth = match growth {
+                Ok(growth) => growth,
+                Err(error) => {
+                    uploads.push(DoomedUpload {
+                        idle_since: None,
+                        size_bytes: 0,
+                        parts: 0,
+                        state: RemovalState::Failed,
+                        error: Some(one_line(&error)),
+                        upload,
+                    });
+                    continue;
+                }
+            };
             let idle_since = growth
                 .and_then(|growth| growth.newest)
                 .max(upload.initiated);
@@ -220,7 +239,8 @@ impl Files {
     /// [`ErrorKind::Interrupted`], and keys that COS does not accept.
     pub async fn abort(&self, plan: &mut AbortPlan) -> Result<(), Error> {
         let scope = &plan.scope;
-        for doomed in &mut plan.uploads {
+        let planned = plan.uploads.iter_mut();
+        for doomed in planned.filter(|doomed| doomed.state == RemovalState::Planned) {
             if self.exporter.cancel.is_cancelled() {
                 return Err(Error::new(
                     ErrorKind::Interrupted,
@@ -230,13 +250,22 @@ impl Files {
             }
             let (key, upload_id) = (&doomed.upload.key, &doomed.upload.upload_id);
             let before = (doomed.parts, doomed.size_bytes);
-            match self.growth(scope, key, upload_id).await? {
-                None => doomed.state = RemovalState::Gone,
-                Some(now) if (now.parts, now.bytes) != before || now.newest > doomed.idle_since => {
+            match self.growth(scope, key, upload_id).await {
+                Err(error) if error.kind() == CosErrorKind::Credentials => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    doomed.state = RemovalState::Failed;
+                    doomed.error = Some(one_line(&error));
+                }
+                Ok(None) => doomed.state = RemovalState::Gone,
+                Ok(Some(now))
+                    if (now.parts, now.bytes) != before || now.newest > doomed.idle_since =>
+                {
                     doomed.state = RemovalState::Changed;
                     doomed.error = Some("it has grown meanwhile".to_owned());
                 }
-                Some(_) => {
+                Ok(Some(_)) => {
                     let aborting =
                         self.cos()
                             .abort_upload(&scope.bucket, &scope.region, key, upload_id);
@@ -263,7 +292,7 @@ impl Files {
         scope: &Scope,
         key: &ObjectKey,
         upload_id: &str,
-    ) -> Result<Option<Growth>, Error> {
+    ) -> Result<Option<Growth>, CosError> {
         let mut growth = Growth::default();
         let mut after = 0;
         loop {

@@ -1,6 +1,6 @@
 //! `files rm --abort-uploads`: uploads of dead exports go, those that may be alive stay.
 
-use cvm_export::simulator::{Effect, derived_snapshot_id};
+use cvm_export::simulator::{Effect, Fault, derived_snapshot_id};
 
 use super::BUCKET;
 use crate::support::{TestEnv, fault};
@@ -127,6 +127,41 @@ fn a_lost_answer_and_a_missing_right_are_survived() {
     )]);
     env.line(&format!("{ABORT} --yes")).ends_with(0);
     assert!(env.uploads().is_empty());
+}
+
+#[test]
+fn one_upload_whose_parts_cannot_be_listed_keeps_no_other() {
+    for occurrence in [1, 3] {
+        let env = TestEnv::new();
+        env.leave(&system_disk("p"));
+        env.leave(&system_disk("q"));
+        env.pass(3 * DAY);
+        // Each is looked at twice: for the plan, and just before it is given up.
+        env.cloud.set_faults(vec![Fault {
+            occurrence: Some(occurrence),
+            ..fault(
+                "ListParts",
+                Effect::CosError {
+                    status: 403,
+                    code: "AccessDenied".to_owned(),
+                },
+            )
+        }]);
+        let run = env
+            .line(&format!("{ABORT} --yes --output json"))
+            .ends_with(10)
+            .says("stays: COS refused List Parts (AccessDenied");
+        let report = run.json();
+        assert_eq!(report["state"], "incomplete");
+        let uploads = report["uploads"].as_array().expect("uploads");
+        let mut states: Vec<_> = uploads.iter().map(|it| it["state"].as_str()).collect();
+        states.sort_unstable();
+        assert_eq!(states, [Some("deleted"), Some("failed")]);
+        assert_eq!(env.uploads().len(), 1);
+        env.cloud.set_faults(Vec::new());
+        env.line(&format!("{ABORT} --yes")).ends_with(0);
+        assert!(env.uploads().is_empty());
+    }
 }
 
 #[test]

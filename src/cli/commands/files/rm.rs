@@ -128,7 +128,9 @@ pub(super) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 };
                 let mut plan = context.until_signalled(planning).await?;
                 args.show_uploads(&plan, context);
-                let result = match args.agree(plan.uploads.is_empty(), context).await? {
+                let mut uploads = plan.uploads.iter();
+                let is_nothing = uploads.all(|it| it.state != RemovalState::Planned);
+                let result = match args.agree(is_nothing, context).await? {
                     Step::Leave(state) => Ok(state),
                     Step::Do => files.abort(&mut plan).await.map(|()| State::Done),
                 };
@@ -276,6 +278,12 @@ impl Args {
 
     fn show_uploads(&self, plan: &AbortPlan, context: &Context<'_>) {
         let lines = plan.uploads.iter().map(|doomed| {
+            if doomed.state == RemovalState::Failed {
+                return format!(
+                    "stays: the upload of `{}`, because its parts could not be listed",
+                    doomed.upload.key
+                );
+            }
             let since = doomed.idle_since.map_or_else(String::new, |time| {
                 format!(", idle since {}", time.format("%Y-%m-%d %H:%M:%SZ"))
             });
@@ -391,7 +399,9 @@ fn conclude_uploads(
     let uploads = &plan.uploads;
     let is_over = |state| matches!(state, RemovalState::Deleted | RemovalState::Gone);
     let state = match &result {
-        Ok(State::Done) if !uploads.iter().all(|it| is_over(it.state)) => State::Incomplete,
+        Ok(State::Done | State::Unchanged) if !uploads.iter().all(|it| is_over(it.state)) => {
+            State::Incomplete
+        }
         Ok(state) => *state,
         Err(_) => State::Incomplete,
     };
