@@ -286,12 +286,8 @@ async fn by_image(
         }
         other => {
             let reason = other.why_unknown().unwrap_or_default().to_owned();
-            let kind = match other {
-                Fact::NotPermitted(_) => ErrorKind::Permission,
-                _ => ErrorKind::Unexpected,
-            };
             return Err(Error::new(
-                kind,
+                other.error_kind(),
                 format!("image `{image_id}` could not be looked up: {reason}"),
             )
             .with_hint("name the object keys instead: `cvm-export wait --bucket BUCKET KEY…`"));

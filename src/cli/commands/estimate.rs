@@ -329,7 +329,7 @@ fn there<'a>(
     region: &Region,
     image: &'a Fact<Option<Image>>,
 ) -> Result<&'a Image, Error> {
-    let (kind, problem) = match image {
+    match image {
         Fact::Known(Some(image)) => return Ok(image),
         Fact::Known(None) => {
             let message = format!("there is no image `{image_id}` in {region}");
@@ -337,13 +337,17 @@ fn there<'a>(
                 "`cvm-export images` lists what is there; `--region` names another region",
             ));
         }
-        Fact::NotPermitted(reason) => (ErrorKind::Permission, reason.as_str()),
-        Fact::NoAnswer(reason) => (ErrorKind::Unexpected, reason.as_str()),
-        Fact::NotAsked => (ErrorKind::Unexpected, "it was not looked up"),
-    };
+        Fact::NotPermitted(_) | Fact::NoAnswer(_) | Fact::NotAsked => {}
+    }
+    let problem = image.why_unknown().unwrap_or_default();
     let message = format!("image `{image_id}` could not be looked up: {problem}");
-    Err(Error::new(kind, message)
-        .with_hint("`cvm-export check --print-policy` prints the rights that are needed"))
+    let error = Error::new(image.error_kind(), message);
+    Err(match image {
+        Fact::NotPermitted(_) => {
+            error.with_hint("`cvm-export check --print-policy` prints the rights that are needed")
+        }
+        _ => error.with_hint("run the command again"),
+    })
 }
 
 impl Item {

@@ -348,16 +348,20 @@ fn refuse_running(
     )))
 }
 
+/// What to do about uploads that could not be listed.
+pub(super) fn uploads_hint<T>(uploads: &Fact<T>) -> &'static str {
+    match uploads {
+        Fact::NotPermitted(_) => "allow `name/cos:ListMultipartUploads`",
+        _ => "run the command again",
+    }
+}
+
 fn unseen_uploads<T>(uploads: &Fact<T>, reason: &str) -> Error {
-    let kind = match uploads {
-        Fact::NotPermitted(_) => ErrorKind::Permission,
-        _ => ErrorKind::Unexpected,
-    };
     Error::new(
-        kind,
+        uploads.error_kind(),
         format!("whether an export runs there could not be seen ({reason}); nothing was deleted"),
     )
-    .with_hint("allow `name/cos:ListMultipartUploads`, or run the command again")
+    .with_hint(uploads_hint(uploads))
 }
 
 /// What goes of one export: its files that are proven, and its records where no file stays.

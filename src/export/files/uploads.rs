@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::grouping::{Gathered, image_of, is_overdue, may_be_of};
 use super::names::Name;
-use super::removal::{RemovalState, Stay};
+use super::removal::{RemovalState, Stay, uploads_hint};
 use super::{Files, Inventory, ListedUpload, Proof, Scope};
 use crate::cloud::cos::{CosClient, CosError, CosErrorKind, Upload};
 use crate::error::{Error, ErrorKind, one_line};
@@ -151,10 +151,10 @@ impl Files {
         let Some(listed) = inventory.uploads.known() else {
             let reason = inventory.uploads.why_unknown().unwrap_or_default();
             return Err(Error::new(
-                ErrorKind::Permission,
+                inventory.uploads.error_kind(),
                 format!("unfinished uploads could not be listed: {reason}"),
             )
-            .with_hint("allow `name/cos:ListMultipartUploads`, or run the command again"));
+            .with_hint(uploads_hint(&inventory.uploads)));
         };
         let idle_for = TimeDelta::from_std(idle_for).unwrap_or(TimeDelta::MAX);
         let looks = listed.iter().map(|upload| async {

@@ -169,7 +169,8 @@ pub(super) async fn bucket_region(
 /// bucket, else in any other region of CVM.
 ///
 /// # Errors
-/// [`ErrorKind::Precondition`] when it is not there, [`ErrorKind::Permission`] when it may not be seen.
+/// [`ErrorKind::Precondition`] when it is not there, [`ErrorKind::Permission`] when it may not be seen, and
+/// [`ErrorKind::Unexpected`] when there was no usable answer.
 pub async fn locate_image(
     cloud: &Cloud,
     setting: &RegionSetting,
@@ -184,19 +185,26 @@ pub async fn locate_image(
             .flatten()
             .collect(),
     };
-    let mut reason = None;
+    let mut unknown = None;
     for region in &candidates {
         match fetch_image(cloud, region, image_id).await? {
             Fact::Known(Some(image)) => return Ok(((*region).clone(), image)),
-            Fact::Known(None) | Fact::NotAsked => {}
-            Fact::NotPermitted(why) | Fact::NoAnswer(why) => reason = Some(why),
+            Fact::Known(None) => {}
+            not_seen => unknown = Some(not_seen),
         }
     }
-    if let Some(reason) = reason {
+    if let Some(unknown) = unknown {
+        let reason = unknown.why_unknown().unwrap_or_default();
         let message =
             format!("image `{image_id}` could not be looked for: {reason}; nothing was submitted");
-        return Err(Error::new(ErrorKind::Permission, message)
-            .with_hint("allow `cvm:DescribeImages`, or name the image's region with `--region`"));
+        return Err(
+            Error::new(unknown.error_kind(), message).with_hint(match unknown {
+                Fact::NotPermitted(_) => {
+                    "allow `cvm:DescribeImages`, or name the image's region with `--region`"
+                }
+                _ => "run the command again",
+            }),
+        );
     }
     let looked_at = setting.flag.as_ref().unwrap_or(bucket_region);
     let found = find_elsewhere(cloud, looked_at, image_id).await?;

@@ -16,7 +16,7 @@ use crate::cloud::actions::cvm::{DescribeImages, ExportImagesDryRun, Image};
 use crate::cloud::actions::region::DescribeRegions;
 use crate::cloud::api::{ApiError, ApiErrorKind};
 use crate::cloud::cos::{BucketEntry, BucketHead, CosError, CosErrorKind, ObjectMeta, UploadList};
-use crate::error::{Error, one_line};
+use crate::error::{Error, ErrorKind, one_line};
 use crate::export::claim::CLAIM_LIMIT_BYTES;
 use crate::export::cost::CostFacts;
 use crate::export::image_copy::{CopyFacts, CopyPlan};
@@ -51,6 +51,14 @@ impl<T> Fact<T> {
         match self {
             Self::Known(value) => Some(value),
             _ => None,
+        }
+    }
+
+    /// What a run ends with that needs the value where it is not known: only a missing right is one.
+    pub fn error_kind(&self) -> ErrorKind {
+        match self {
+            Self::NotPermitted(_) => ErrorKind::Permission,
+            Self::Known(_) | Self::NoAnswer(_) | Self::NotAsked => ErrorKind::Unexpected,
         }
     }
 

@@ -165,6 +165,32 @@ fn one_upload_whose_parts_cannot_be_listed_keeps_no_other() {
 }
 
 #[test]
+fn a_list_of_uploads_that_does_not_come_is_no_missing_right() {
+    let env = TestEnv::new();
+    let all = "files rm --bucket exports --older-than 0s --yes";
+    let abort = format!("{ABORT} --yes");
+    env.cloud.set_faults(vec![Fault {
+        occurrence: None,
+        ..fault("ListMultipartUploads", Effect::ResetBefore)
+    }]);
+    for line in [all, &abort] {
+        env.line(line)
+            .ends_with(1)
+            .says("could not be")
+            .does_not_say("allow `name/cos");
+    }
+    env.cloud.set_faults(Vec::new());
+    env.cloud.change(|world| {
+        world.denied.insert("ListMultipartUploads".to_owned());
+    });
+    for line in [all, &abort] {
+        env.line(line)
+            .ends_with(4)
+            .says("allow `name/cos:ListMultipartUploads`");
+    }
+}
+
+#[test]
 fn where_a_record_cannot_be_read_its_upload_stays() {
     let env = TestEnv::new();
     env.cloud.change(|world| world.export_seconds = Some(1e9));

@@ -119,8 +119,18 @@ fn a_lost_copy_that_stands_is_gone_on_with_also_when_it_may_be_given_up() {
         every("DescribeImages", Effect::ResetBefore),
     ]);
     let line = format!("{ACROSS} --region ap-guangzhou");
-    // The image cannot be seen at all, so nothing begins.
-    env.line(&line).ends_with(4);
+    // The image cannot be seen at all, so nothing begins; that is the network, and no missing right.
+    env.line(&line)
+        .ends_with(1)
+        .says("could not be looked for")
+        .does_not_say("allow `cvm:DescribeImages`");
+    env.cloud.set_faults(Vec::new());
+    env.cloud
+        .change(|world| world.denied.insert("DescribeImages".to_owned()));
+    env.line(&line)
+        .ends_with(4)
+        .says("allow `cvm:DescribeImages`");
+    env.cloud.change(|world| world.denied.clear());
     env.cloud.set_faults(vec![
         fault("SyncImages", Effect::ProcessedThenReset),
         // The source is seen, the copy's name is not looked up in vain but refused for a while.
