@@ -18,8 +18,8 @@ use crate::auth::cos::KeyTime;
 use crate::auth::{self, Timestamp, percent_encode, percent_encode_path};
 use crate::cloud::Network;
 use crate::cloud::http::{
-    Connection, HttpClient, Request, RequestError, Response, Signing, header_name, header_value,
-    parse_http_date, secret_value,
+    Connection, HttpClient, Request, RequestError, Response, RetryPolicy, Signing, header_name,
+    header_value, parse_http_date, secret_value,
 };
 use crate::model::{BucketName, ObjectKey, Region};
 
@@ -439,9 +439,20 @@ impl CosClient {
         call: &Call<'_>,
         read: impl Fn(&Response) -> Result<T, Problem>,
     ) -> Result<T, CosError> {
+        let policy = &self.http.settings().retry;
+        self.call_by(policy, call, read).await
+    }
+
+    /// As [`Self::call`], repeated as often as `policy` says.
+    async fn call_by<T>(
+        &self,
+        policy: &RetryPolicy,
+        call: &Call<'_>,
+        read: impl Fn(&Response) -> Result<T, Problem>,
+    ) -> Result<T, CosError> {
         let read = &read;
         self.http
-            .repeat(call.operation, |signing| async move {
+            .repeat_by(policy, call.operation, |signing| async move {
                 let response = match self.request(call, &signing) {
                     Ok(request) => self.http.send(request).await,
                     Err(error) => Err(error),

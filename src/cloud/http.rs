@@ -81,6 +81,14 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// No repetition, but for a refusal of the signature: for a call that its caller repeats by itself.
+    pub(crate) const ONCE: Self = Self {
+        attempts: 1,
+        throttled_attempts: 1,
+        base: Duration::ZERO,
+        ceiling: Duration::ZERO,
+    };
+
     /// The pause after failure number `failure`, counted from 1; `jitter` between 0 and 1 spreads it
     /// over its upper half.
     fn pause(&self, failure: u32, jitter: f64) -> Duration {
@@ -389,9 +397,18 @@ impl HttpClient {
     pub(crate) async fn repeat<T, E: Attempt + 'static, F: Future<Output = Result<T, E>>>(
         &self,
         call: &str,
+        attempt: impl FnMut(Signing) -> F,
+    ) -> Result<T, E> {
+        self.repeat_by(&self.settings.retry, call, attempt).await
+    }
+
+    /// As [`Self::repeat`], as often as `policy` says.
+    pub(crate) async fn repeat_by<T, E: Attempt + 'static, F: Future<Output = Result<T, E>>>(
+        &self,
+        policy: &RetryPolicy,
+        call: &str,
         mut attempt: impl FnMut(Signing) -> F,
     ) -> Result<T, E> {
-        let policy = &self.settings.retry;
         let mut has_signed_anew = false;
         let mut has_renewed = false;
         let mut refusing_clock = None;

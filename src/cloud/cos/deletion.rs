@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::error::Problem;
 use super::{Call, CosClient, CosError, CosErrorKind};
-use crate::cloud::http::Response;
+use crate::cloud::http::{Response, RetryPolicy};
 use crate::model::{BucketName, CloudText, ObjectKey, Region};
 
 /// One object, or one version of it, that is to be deleted.
@@ -46,8 +46,8 @@ impl CosClient {
     pub const DELETE_LIMIT: usize = 1000;
 
     /// Deletes up to [`CosClient::DELETE_LIMIT`] objects; the results are in their order (DELETE Multiple
-    /// Objects, product page 436/8289). COS takes no condition: what stands under a key when the call, or its
-    /// repetition, arrives is deleted.
+    /// Objects, product page 436/8289). COS takes no condition: what stands under a key when the call arrives is
+    /// deleted. So it is sent once, and whoever repeats it can look before.
     ///
     /// # Errors
     /// Where none may be deleted: [`CosErrorKind::NotPermitted`] without `name/cos:DeleteMultipleObjects`,
@@ -68,8 +68,8 @@ impl CosClient {
             ("content-md5", digest),
         ];
         call.body = Bytes::from(body);
-        self.call(&call, |response| results(response, deletions))
-            .await
+        let read = |response: &Response| results(response, deletions);
+        self.call_by(&RetryPolicy::ONCE, &call, read).await
     }
 
     /// Gives an unfinished upload up, and its parts with it; whether it was still there (Abort Multipart

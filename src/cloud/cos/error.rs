@@ -172,6 +172,14 @@ impl CosError {
         }
     }
 
+    /// How long COS asks to be left alone, where it does.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match &self.problem {
+            Problem::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     /// COS's code, where the answer has one; HEAD has none.
     #[must_use]
     pub fn code(&self) -> Option<&str> {

@@ -6,10 +6,10 @@
 //! ```
 //!
 //! The record goes last, so an interrupted run finds with it what is left. COS takes no condition on a
-//! delete of many: what replaces an object between its HEAD and the call, or a repetition of the call, is
-//! deleted in its place. That is a second or so, and up to about a minute where COS asks to slow down. An
-//! exporter that could do this would have shown as an upload; one that begins on this machine meanwhile
-//! waits for the lock.
+//! delete of many: what replaces an object between its HEAD and the call is deleted in its place. So the call
+//! is never repeated without another HEAD, and not made where the HEADs before it took long: that is a second
+//! or so, and up to about a minute where COS asks to slow down. An exporter that could do this would have shown
+//! as an upload; one that begins on this machine meanwhile waits for the lock.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -19,6 +19,7 @@ use futures_util::StreamExt;
 
 use super::removal::{DoomedExport, DoomedObject, Part, Removal, RemovalState, Selection};
 use super::{Files, Inventory, grouping, removal};
+use crate::clock::Stopwatch;
 use crate::cloud::cos::{CosClient, CosError, CosErrorKind, Deletion, KeyDeletion, Upload};
 use crate::error::{Error, ErrorKind};
 use crate::export::Exporter;
@@ -32,9 +33,13 @@ const CHUNK_OBJECTS: usize = 200;
 /// Looks at once.
 const CONCURRENT_LOOKS: usize = 16;
 /// How often keys that COS could not delete just now are tried again, and the pauses between.
-const ROUNDS: u32 = 8;
+const ROUNDS: u32 = 12;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause that COS may ask for.
+const LONGEST_ASKED_PAUSE: Duration = Duration::from_secs(30);
+/// Looks that took longer are made again before anything is deleted by them.
+const OLDEST_LOOK: Duration = Duration::from_secs(60);
 /// How long another process of this machine that is about to submit the same export is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -200,6 +205,7 @@ impl Work<'_> {
         objects.retain(|object| object.state == RemovalState::Planned);
         let mut was_sent = false;
         for round in 1..=ROUNDS {
+            let looking = Stopwatch::start();
             self.look(&mut objects, was_sent).await?;
             objects.retain(|object| object.state == RemovalState::Planned);
             if objects.is_empty() {
@@ -208,16 +214,23 @@ impl Work<'_> {
             if round > 1 {
                 self.interrupted()?;
             }
-            for batch in objects.chunks_mut(CosClient::DELETE_LIMIT) {
-                self.send(batch, round == ROUNDS).await?;
+            let mut asked = Duration::ZERO;
+            if looking.elapsed() <= OLDEST_LOOK {
+                for batch in objects.chunks_mut(CosClient::DELETE_LIMIT) {
+                    asked = asked.max(self.send(batch, round == ROUNDS).await?);
+                }
+                was_sent = true;
+            } else if round == ROUNDS {
+                let slow = "COS is so slow that it may be another object by now";
+                objects.iter_mut().for_each(|object| object.fail(slow));
             }
-            was_sent = true;
             objects.retain(|object| object.state == RemovalState::Planned);
             if objects.is_empty() {
                 return Ok(());
             }
             let factor = 2_u32.saturating_pow(round - 1);
             let pause = FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE);
+            let pause = pause.max(asked.min(LONGEST_ASKED_PAUSE));
             tokio::select! {
                 () = self.exporter.cancel.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -252,7 +265,12 @@ impl Work<'_> {
         looked.into_iter().collect()
     }
 
-    async fn send(&self, batch: &mut [&mut DoomedObject], is_last: bool) -> Result<(), Error> {
+    /// Sends one call, and returns how long COS asks to be left alone after it.
+    async fn send(
+        &self,
+        batch: &mut [&mut DoomedObject],
+        is_last: bool,
+    ) -> Result<Duration, Error> {
         let deletions: Vec<Deletion> = batch
             .iter()
             .map(|object| Deletion {
@@ -266,8 +284,9 @@ impl Work<'_> {
         let results = match sending.await {
             Ok(results) => results,
             // It may have been processed: the next round's looks will tell.
-            Err(error) if error.kind() == CosErrorKind::NoAnswer && !is_last => return Ok(()),
-            Err(error) if error.kind() == CosErrorKind::Throttled && !is_last => return Ok(()),
+            Err(error) if may_pass(&error) && !is_last => {
+                return Ok(error.retry_after().unwrap_or_default());
+            }
             Err(error) => {
                 for object in batch {
                     object.fail(&error.to_string());
@@ -293,7 +312,7 @@ impl Work<'_> {
                 KeyDeletion::NotTold => object.fail("COS does not say what became of it"),
             }
         }
-        Ok(())
+        Ok(Duration::ZERO)
     }
 
     /// Notes in this machine's journal that the files of an export are deleted. The record itself stays.
@@ -370,6 +389,14 @@ impl DoomedObject {
 
 fn fail<'a>(objects: impl Iterator<Item = &'a mut DoomedObject>, error: &str) {
     objects.for_each(|object| object.fail(error));
+}
+
+/// Whether a delete that failed as a whole may succeed by itself later.
+fn may_pass(error: &CosError) -> bool {
+    matches!(
+        error.kind(),
+        CosErrorKind::NoAnswer | CosErrorKind::Throttled
+    )
 }
 
 /// The reason of a look that brought nothing; keys that COS does not accept end the run.

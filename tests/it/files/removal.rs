@@ -449,6 +449,27 @@ fn throttled_deletes_end_complete() {
 }
 
 #[test]
+fn a_throttled_delete_is_not_repeated_without_another_look() {
+    for effect in [slow_down(503), slow_down(429), Effect::ResetBefore] {
+        let env = TestEnv::new();
+        env.export("img-linux001", "p", "");
+        env.cloud.set_faults(vec![
+            fault("DeleteMultipleObjects", effect),
+            Fault {
+                // The record, the file, and the file again.
+                occurrence: Some(3),
+                ..fault("HeadObject", Effect::ChangedObject)
+            },
+        ]);
+        let run = env.line(&format!("{ALL} --yes --output json"));
+        let report = run.ends_with(10).json();
+        assert_eq!(report["exports"][0]["objects"][0]["state"], "changed");
+        assert_eq!(env.keys().len(), 2);
+        assert_eq!(env.calls("DeleteMultipleObjects"), 1);
+    }
+}
+
+#[test]
 fn keys_that_are_refused_for_good_are_told_and_the_rest_goes() {
     let env = TestEnv::new();
     env.export("img-multi002", "p", "");
