@@ -499,7 +499,30 @@ fn keys_that_are_refused_for_good_are_told_and_the_rest_goes() {
         world.denied.insert("DeleteMultipleObjects".to_owned());
     });
     let run = env.line(&format!("{ALL} --yes --output json")).ends_with(4);
-    assert_eq!(run.json()["state"], "incomplete");
+    assert_eq!(run.stdout, "", "nothing was deleted, so there is no report");
+    assert_eq!(run.error_json()["kind"], "permission");
+    env.cloud.change(|world| world.denied.clear());
+
+    // The files are deleted, and the right is gone when their record is to go.
+    env.cloud.set_faults(vec![Fault {
+        occurrence: Some(2),
+        ..fault(
+            "DeleteMultipleObjects",
+            Effect::CosError {
+                status: 403,
+                code: "AccessDenied".to_owned(),
+            },
+        )
+    }]);
+    let run = env
+        .line(&format!("{ALL} --yes --output json"))
+        .ends_with(10);
+    let report = run.json();
+    assert_eq!(report["state"], "incomplete");
+    let objects = &report["exports"][0]["objects"];
+    assert_eq!(objects[0]["state"], "deleted");
+    assert_eq!(objects[1]["state"], "failed");
+    assert_eq!(run.error_json()["kind"], "permission");
 }
 
 #[test]

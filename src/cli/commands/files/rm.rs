@@ -329,6 +329,10 @@ fn conclude(
 ) -> Result<Exit, Error> {
     let printer = context.printer;
     let bucket = &removal.scope.bucket;
+    let is_begun = removal
+        .objects()
+        .any(|it| matches!(it.state, RemovalState::Deleted | RemovalState::Hidden));
+    let result = reported(result, is_begun)?;
     let left = removal.objects().filter(|object| {
         matches!(
             object.state,
@@ -386,8 +390,7 @@ fn conclude(
         exports: &removal.exports,
         stays: &removal.stays,
     });
-    result?;
-    Ok(exit(state))
+    end(result, state, context)
 }
 
 fn conclude_uploads(
@@ -397,6 +400,8 @@ fn conclude_uploads(
 ) -> Result<Exit, Error> {
     let printer = context.printer;
     let uploads = &plan.uploads;
+    let is_begun = uploads.iter().any(|it| it.state == RemovalState::Deleted);
+    let result = reported(result, is_begun)?;
     let is_over = |state| matches!(state, RemovalState::Deleted | RemovalState::Gone);
     let state = match &result {
         Ok(State::Done | State::Unchanged) if !uploads.iter().all(|it| is_over(it.state)) => {
@@ -435,13 +440,26 @@ fn conclude_uploads(
         uploads,
         stays: &plan.stays,
     });
-    result?;
-    Ok(exit(state))
+    end(result, state, context)
 }
 
-fn exit(state: State) -> Exit {
-    match state {
-        State::Unchanged | State::Planned | State::Done => Exit::Done,
-        State::Incomplete => Exit::SomeFailed,
+/// What is reported of `result`: an error before which nothing was deleted is all there is to tell.
+fn reported(result: Result<State, Error>, is_begun: bool) -> Result<Result<State, Error>, Error> {
+    match result {
+        Err(error) if !is_begun && error.kind() != ErrorKind::Interrupted => Err(error),
+        result => Ok(result),
+    }
+}
+
+/// How a run ends after its report: what an error has left is some of several.
+fn end(result: Result<State, Error>, state: State, context: &Context<'_>) -> Result<Exit, Error> {
+    match (result, state) {
+        (Err(error), _) if error.kind() == ErrorKind::Interrupted => Err(error),
+        (Err(error), _) => {
+            context.printer.error(&error, None);
+            Ok(Exit::SomeFailed)
+        }
+        (Ok(_), State::Unchanged | State::Planned | State::Done) => Ok(Exit::Done),
+        (Ok(_), State::Incomplete) => Ok(Exit::SomeFailed),
     }
 }
