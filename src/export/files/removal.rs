@@ -1,6 +1,7 @@
 //! What is to be deleted, and why the rest stays. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -14,15 +15,47 @@ use crate::export::preflight::Fact;
 use crate::export::request::{Identity, claim_key};
 use crate::model::{ExportId, ImageFormat, ImageId, ObjectKey, Prefix};
 
-/// Which exports are to go.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
-    /// These, whatever their age; nothing else counts then.
-    pub export_ids: Vec<ExportId>,
-    /// Those whose last file is older than this.
-    pub older_than: Option<Duration>,
-    /// Those that are not among the newest complete ones of their image.
-    pub keep_last: Option<usize>,
+/// Which exports are to go. It always names or excepts some: one that says nothing would mean them all.
+#[derive(Clone, Debug)]
+pub struct Selection(Rule);
+
+#[derive(Clone, Debug)]
+enum Rule {
+    /// These, whatever their age.
+    Named(Vec<ExportId>),
+    /// Those that both let go, where both are there.
+    Older {
+        than: Option<Duration>,
+        keep_last: Option<NonZeroUsize>,
+    },
+}
+
+impl Selection {
+    /// These exports, whatever their age; `None` where none is named.
+    #[must_use]
+    pub fn named(export_ids: Vec<ExportId>) -> Option<Self> {
+        (!export_ids.is_empty()).then_some(Self(Rule::Named(export_ids)))
+    }
+
+    /// Those whose last file is older than `than` and that are not among the newest `keep_last` complete ones
+    /// of their image; `None` where neither is given.
+    #[must_use]
+    pub fn older(than: Option<Duration>, keep_last: Option<NonZeroUsize>) -> Option<Self> {
+        (than.is_some() || keep_last.is_some()).then_some(Self(Rule::Older { than, keep_last }))
+    }
+
+    fn is_named(&self) -> bool {
+        matches!(self.0, Rule::Named(_))
+    }
+}
+
+/// What a selection means for one export.
+enum Choice {
+    Remove,
+    /// It stays, for this reason.
+    Keep(String),
+    /// Others were named.
+    NotMeant,
 }
 
 /// What an object is to its export.
@@ -186,36 +219,25 @@ pub(super) fn select(
         return Err(unseen_uploads(&inventory.uploads, reason));
     }
     let mut stays = Vec::new();
-    let meant = meant(&inventory, selection, is_removed, &mut stays)?;
-    refuse_running(&inventory.exports, &meant, selection)?;
-    let mut doomed = BTreeSet::new();
-    for (place, export) in inventory.exports.iter().enumerate() {
-        let mut stay = |why: String| {
-            stays.push(Stay {
-                what: export.title(),
-                why,
-            });
+    let choices = choices(&inventory, selection, is_removed, &mut stays)?;
+    refuse_running(&inventory.exports, &choices, selection)?;
+    let mut doomed = Vec::new();
+    for (export, choice) in inventory.exports.iter().zip(choices) {
+        let why = match (choice, &export.blocked) {
+            (Choice::NotMeant, _) => continue,
+            (Choice::Keep(why), _) => why,
+            (Choice::Remove, Some(blocked)) => blocked.reason().to_owned(),
+            (Choice::Remove, None) => {
+                doomed.push(export);
+                continue;
+            }
         };
-        match &meant[place] {
-            Err(None) => {}
-            Err(Some(why)) => stay(why.clone()),
-            Ok(()) if export.blocked.is_some() => {
-                stay(
-                    export
-                        .blocked
-                        .as_ref()
-                        .map_or_else(String::new, |it| it.reason().to_owned()),
-                );
-            }
-            Ok(()) => {
-                doomed.insert(place);
-            }
-        }
+        let what = export.title();
+        stays.push(Stay { what, why });
     }
-    let exports = inventory.exports.iter().enumerate();
-    let exports = exports.filter(|(place, _)| doomed.contains(place));
-    let mut exports: Vec<DoomedExport> = exports
-        .filter_map(|(_, export)| doom(export, &inventory, &mut stays))
+    let doomed = doomed.into_iter();
+    let mut exports: Vec<DoomedExport> = doomed
+        .filter_map(|export| doom(export, &inventory, &mut stays))
         .collect();
     add_markers(&mut exports, &inventory);
     Ok(Removal {
@@ -226,71 +248,75 @@ pub(super) fn select(
     })
 }
 
-/// For each export that it is meant, or why it is not; no reason where others were named.
-fn meant(
+/// What `selection` means for each export.
+fn choices(
     inventory: &Inventory,
     selection: &Selection,
     is_removed: impl Fn(&ExportId) -> bool,
     stays: &mut Vec<Stay>,
-) -> Result<Vec<Result<(), Option<String>>>, Error> {
+) -> Result<Vec<Choice>, Error> {
     let exports = &inventory.exports;
-    if !selection.export_ids.is_empty() {
-        for id in &selection.export_ids {
-            let is_there = exports
-                .iter()
-                .any(|export| export.export_id.as_ref() == Some(id));
-            if is_there {
-                continue;
-            }
-            if !is_removed(id) {
-                let bucket = &inventory.scope.bucket;
-                return Err(Error::new(
-                    ErrorKind::Precondition,
-                    format!(
-                        "nothing of export `{id}` lies in bucket `{bucket}`; nothing was deleted"
-                    ),
-                )
-                .with_hint(format!(
-                    "`cvm-export files --bucket {bucket}` lists what is there"
-                )));
-            }
-            stays.push(Stay {
-                what: format!("export `{id}`"),
-                why: "it is deleted already".to_owned(),
-            });
-        }
-        let is_named = |export: &ListedExport| {
-            export
-                .export_id
-                .as_ref()
-                .is_some_and(|id| selection.export_ids.contains(id))
-        };
-        let named = exports.iter().map(|export| match is_named(export) {
-            true => Ok(()),
-            false => Err(None),
-        });
-        return Ok(named.collect());
-    }
-    let kept = kept(exports, selection.keep_last);
+    let (than, keep_last) = match &selection.0 {
+        Rule::Named(ids) => return named(inventory, ids, is_removed, stays),
+        Rule::Older { than, keep_last } => (*than, *keep_last),
+    };
+    let kept = match keep_last {
+        Some(keep) => kept(exports, keep.get()),
+        None => vec![None; exports.len()],
+    };
     let by_rules = exports.iter().zip(kept).map(|(export, kept)| {
         let age = export.age_seconds.map(Duration::from_secs);
-        match (selection.older_than, age) {
-            (Some(limit), Some(age)) if age < limit => {
-                return Err(Some("it is younger".to_owned()));
-            }
-            (Some(_), None) => return Err(Some("its age is not known".to_owned())),
-            _ => {}
+        match (than, age) {
+            (Some(limit), Some(age)) if age < limit => Choice::Keep("it is younger".to_owned()),
+            (Some(_), None) => Choice::Keep("its age is not known".to_owned()),
+            _ => kept.map_or(Choice::Remove, Choice::Keep),
         }
-        kept.map_or(Ok(()), |why| Err(Some(why)))
     });
     Ok(by_rules.collect())
 }
 
-/// Why each export is among the last of its image that are kept; `None` where it is not.
-fn kept(exports: &[ListedExport], keep_last: Option<usize>) -> Vec<Option<String>> {
-    let Some(keep) = keep_last else {
-        return vec![None; exports.len()];
-    };
+/// The exports that were named; all of them must be there, or be known to be deleted.
+fn named(
+    inventory: &Inventory,
+    ids: &[ExportId],
+    is_removed: impl Fn(&ExportId) -> bool,
+    stays: &mut Vec<Stay>,
+) -> Result<Vec<Choice>, Error> {
+    let exports = &inventory.exports;
+    for id in ids {
+        let is_there = exports
+            .iter()
+            .any(|export| export.export_id.as_ref() == Some(id));
+        if is_there {
+            continue;
+        }
+        if !is_removed(id) {
+            let bucket = &inventory.scope.bucket;
+            return Err(Error::new(
+                ErrorKind::Precondition,
+                format!("nothing of export `{id}` lies in bucket `{bucket}`; nothing was deleted"),
+            )
+            .with_hint(format!(
+                "`cvm-export files --bucket {bucket}` lists what is there"
+            )));
+        }
+        stays.push(Stay {
+            what: format!("export `{id}`"),
+            why: "it is deleted already".to_owned(),
+        });
+    }
+    let chosen = exports.iter().map(|export| {
+        let id = export.export_id.as_ref();
+        match id.is_some_and(|id| ids.contains(id)) {
+            true => Choice::Remove,
+            false => Choice::NotMeant,
+        }
+    });
+    Ok(chosen.collect())
+}
+
+/// Why each export is among the last `keep` of its image; `None` where it is not.
+fn kept(exports: &[ListedExport], keep: usize) -> Vec<Option<String>> {
     let mut counts: BTreeMap<&ImageId, usize> = BTreeMap::new();
     let mut kept = vec![None; exports.len()];
     for (place, export) in exports.iter().enumerate().rev() {
@@ -322,14 +348,18 @@ fn kept(exports: &[ListedExport], keep_last: Option<usize>) -> Vec<Option<String
 /// record that cannot be read stays, unless it was named.
 fn refuse_running(
     exports: &[ListedExport],
-    meant: &[Result<(), Option<String>>],
+    choices: &[Choice],
     selection: &Selection,
 ) -> Result<(), Error> {
-    let is_named = !selection.export_ids.is_empty();
-    let mut running = exports.iter().zip(meant).filter(|(_, meant)| meant.is_ok());
-    let running = running.find_map(|(export, _)| match &export.blocked {
+    let mut meant = exports
+        .iter()
+        .zip(choices)
+        .filter(|(_, choice)| matches!(choice, Choice::Remove));
+    let running = meant.find_map(|(export, _)| match &export.blocked {
         Some(Blocked::Running { reason }) => Some((export, reason)),
-        Some(Blocked::UnreadableRecord { reason }) if is_named => Some((export, reason)),
+        Some(Blocked::UnreadableRecord { reason }) if selection.is_named() => {
+            Some((export, reason))
+        }
         _ => None,
     });
     let Some((export, reason)) = running else {

@@ -139,12 +139,13 @@ pub(super) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             .await?;
         return conclude_uploads(&plan, result, context);
     }
+    let selection = args.selection()?;
     let (removal, result) = context
         .with_session(names, journal_use, async |session| {
             let scope = args.only_scope(context, &session).await?;
             let files = open(context, &session);
             let inventory = context.until_signalled(files.list(scope)).await?;
-            let mut removal = files.select(inventory, &args.selection())?;
+            let mut removal = files.select(inventory, &selection)?;
             args.show(&removal, context);
             let result = match args.agree(removal.exports.is_empty(), context).await? {
                 Step::Leave(state) => Ok(state),
@@ -159,17 +160,6 @@ pub(super) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
 impl Args {
     fn check(&self) -> Result<(), Error> {
         let usage = |message: &str| Err(Error::new(ErrorKind::Usage, message));
-        let is_selecting = !self.export_ids.is_empty()
-            || self.older_than.is_some()
-            || self.keep_last.is_some()
-            || self.abort_uploads;
-        if !is_selecting {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                "nothing says what is to go: name --export-id, --older-than, --keep-last or --abort-uploads",
-            )
-            .with_hint("`cvm-export files` lists what is there"));
-        }
         if self.abort_uploads && self.scope.all_versions {
             return usage("--all-versions: uploads have no versions");
         }
@@ -179,12 +169,16 @@ impl Args {
         Ok(())
     }
 
-    fn selection(&self) -> Selection {
-        Selection {
-            export_ids: self.export_ids.clone(),
-            older_than: self.older_than,
-            keep_last: self.keep_last.map(NonZeroUsize::get),
-        }
+    fn selection(&self) -> Result<Selection, Error> {
+        Selection::named(self.export_ids.clone())
+            .or_else(|| Selection::older(self.older_than, self.keep_last))
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Usage,
+                    "nothing says what is to go: name --export-id, --older-than, --keep-last or --abort-uploads",
+                )
+                .with_hint("`cvm-export files` lists what is there")
+            })
     }
 
     /// The one bucket that is meant: the named one, or that of the exports in this machine's journal.
