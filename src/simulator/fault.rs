@@ -186,6 +186,11 @@ impl FaultBook {
         }
     }
 
+    /// How many calls of `operation` were counted.
+    pub(super) fn count(&self, operation: &str) -> u32 {
+        self.counts.get(operation).copied().unwrap_or_default()
+    }
+
     /// Counts one call of `operation` and returns what shall happen to it.
     pub(super) fn take(&mut self, operation: &str) -> Vec<Effect> {
         let mut count = |name: &str| {

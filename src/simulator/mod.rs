@@ -237,6 +237,13 @@ impl Simulator {
         self.shared.calls()
     }
 
+    /// How many calls of `operation` have come since the faults were set, those among them that a fault still
+    /// holds.
+    #[must_use]
+    pub fn begun_calls(&self, operation: &str) -> u32 {
+        self.shared.begun_calls(operation)
+    }
+
     /// Empties the call log.
     pub fn clear_calls(&self) {
         self.shared.clear_calls();

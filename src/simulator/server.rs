@@ -87,6 +87,10 @@ impl Shared {
         calls.push_back(call);
     }
 
+    pub(super) fn begun_calls(&self, operation: &str) -> u32 {
+        lock(&self.faults).count(operation)
+    }
+
     pub(super) fn clear_calls(&self) {
         lock(&self.calls).clear();
     }
