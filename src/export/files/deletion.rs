@@ -77,6 +77,7 @@ impl Files {
             bucket: removal.scope.bucket.clone(),
             region: removal.scope.region.clone(),
             only_hides: removal.only_hides(),
+            hides_some: removal.hides_some(),
         };
         let start = removal.scope.prefix.keys_start();
         let mut rest = removal.exports.as_mut_slice();
@@ -105,6 +106,8 @@ struct Work<'a> {
     region: Region,
     /// Whether a delete without a version leaves the object behind a delete marker.
     only_hides: bool,
+    /// Whether it does so with those that have a version of their own.
+    hides_some: bool,
 }
 
 impl Work<'_> {
@@ -251,10 +254,15 @@ impl Work<'_> {
             match looking.await {
                 // A marker shows as nothing does.
                 Ok(None) if object.part == Part::Marker => {}
-                Ok(None) if was_sent && self.only_hides => object.state = RemovalState::Hidden,
+                Ok(None) if was_sent && self.hides(object) => {
+                    object.state = RemovalState::Hidden;
+                }
                 Ok(None) if was_sent => object.state = RemovalState::Deleted,
                 Ok(None) => object.state = RemovalState::Gone,
-                Ok(Some(found)) if found.etag == object.etag => {}
+                Ok(Some(found)) if found.etag == object.etag => {
+                    let version_id = found.version_id.as_deref();
+                    object.is_version = version_id.is_some_and(|id| id != "null");
+                }
                 Ok(Some(_)) => object.state = RemovalState::Changed,
                 Err(error) => object.fail(&not_seen(error)?),
             }
@@ -263,6 +271,11 @@ impl Work<'_> {
         let looks = futures_util::stream::iter(looks).buffer_unordered(CONCURRENT_LOOKS);
         let looked: Vec<Result<(), Error>> = looks.collect().await;
         looked.into_iter().collect()
+    }
+
+    /// Whether a delete without a version leaves `object` stored.
+    fn hides(&self, object: &DoomedObject) -> bool {
+        self.only_hides || (self.hides_some && object.is_version)
     }
 
     /// Sends one call, and returns how long COS asks to be left alone after it.
@@ -297,7 +310,9 @@ impl Work<'_> {
         for (object, result) in batch.iter_mut().zip(results) {
             match result {
                 KeyDeletion::Deleted { is_marker } => {
-                    let is_hidden = is_marker && object.version_id.is_none();
+                    // Where versions are kept no more, a marker comes even where nothing is left behind it.
+                    let is_gone = self.hides_some && !object.is_version;
+                    let is_hidden = is_marker && object.version_id.is_none() && !is_gone;
                     object.state = match is_hidden {
                         true => RemovalState::Hidden,
                         false => RemovalState::Deleted,

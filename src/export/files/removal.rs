@@ -107,6 +107,9 @@ pub struct DoomedObject {
     /// The ETag of what was proven to be the export's.
     #[serde(skip)]
     pub(crate) etag: String,
+    /// Whether the last look showed a version of its own, which a delete without a version only hides.
+    #[serde(skip)]
+    pub(crate) is_version: bool,
 }
 
 /// One export that is to go.
@@ -168,11 +171,14 @@ impl Removal {
     /// Whether a plain delete frees nothing here.
     #[must_use]
     pub fn only_hides(&self) -> bool {
-        !self.scope.all_versions
-            && matches!(
-                self.versioning,
-                Some(Versioning::Enabled | Versioning::Suspended)
-            )
+        !self.scope.all_versions && self.versioning == Some(Versioning::Enabled)
+    }
+
+    /// Whether a plain delete only hides what is from the time when the bucket kept versions; the rest goes for
+    /// good.
+    #[must_use]
+    pub fn hides_some(&self) -> bool {
+        !self.scope.all_versions && self.versioning == Some(Versioning::Suspended)
     }
 }
 
@@ -423,6 +429,7 @@ fn doom(
             state: RemovalState::Planned,
             error: None,
             etag: file.etag.clone(),
+            is_version: false,
         })
         .collect();
     // The record alone says of an object that took the place of a file that it is another: without it the
@@ -447,6 +454,7 @@ fn doom(
             state: RemovalState::Planned,
             error: None,
             etag: record.etag.clone(),
+            is_version: false,
         }));
     }
     if objects.is_empty() {
@@ -512,6 +520,7 @@ fn add_markers(exports: &mut [DoomedExport], inventory: &Inventory) {
                 state: RemovalState::Planned,
                 error: None,
                 etag: String::new(),
+                is_version: false,
             };
             // Those of records are left to the end, with the records.
             let place = match part {

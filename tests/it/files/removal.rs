@@ -615,6 +615,44 @@ fn in_a_versioned_bucket_hidden_and_deleted_are_told_apart() {
 }
 
 #[test]
+fn where_versions_are_kept_no_more_only_those_of_before_are_hidden() {
+    let env = TestEnv::new();
+    let set = |versioned: bool, suspended: bool| {
+        env.cloud.change(|world| {
+            let bucket = world.bucket_mut(BUCKET).expect("the bucket");
+            (bucket.versioned, bucket.suspended) = (versioned, suspended);
+        });
+    };
+    set(true, false);
+    env.export("img-linux001", "p", "--no-claim");
+    set(true, true);
+    env.export("img-linux001", "q", "--no-claim");
+    for prefix in ["p", "q"] {
+        // Of one delete the answer is lost, so that only a look tells what became of it.
+        let lost = fault("DeleteMultipleObjects", Effect::ProcessedThenReset);
+        env.cloud
+            .set_faults(Vec::from_iter((prefix == "q").then_some(lost)));
+        let line = format!("{ALL} --prefix {prefix} --yes --output json");
+        let report = env
+            .line(&line)
+            .ends_with(0)
+            .says("has stopped to keep versions")
+            .json();
+        let (state, freed) = match prefix {
+            "p" => ("hidden", 0),
+            _ => ("deleted", 50_u64 << 30),
+        };
+        assert_eq!(report["exports"][0]["objects"][0]["state"], state);
+        assert_eq!(report["freed_bytes"], freed);
+    }
+    let stored = env.cloud.change(|world| {
+        let bucket = world.bucket_mut(BUCKET).expect("the bucket");
+        bucket.stored_objects()
+    });
+    assert_eq!(stored, 1);
+}
+
+#[test]
 fn a_version_called_null_is_looked_at_before_it_goes() {
     let env = TestEnv::new();
     env.cloud.change(|world| {

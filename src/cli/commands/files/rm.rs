@@ -262,6 +262,12 @@ impl Args {
                  `--all-versions` deletes them for good",
             );
         }
+        if removal.hides_some() {
+            context.printer.warning(
+                "the bucket has stopped to keep versions: what is from the time when it did is only hidden, and \
+                 goes on costing; the rest is deleted for good. `--all-versions` deletes all of it",
+            );
+        }
         if removal.versioning.is_none() {
             context.printer.warning(
                 "whether the bucket keeps versions could not be seen; if it does, this frees nothing \
