@@ -106,13 +106,13 @@ impl Partial {
 
     /// The same export after `error`, which says that nothing more will be done about it. What was
     /// submitted goes on all the same.
-    fn after(mut self, error: &Error, exit: Exit) -> Self {
+    fn after(mut self, error: &Error, exit: Exit, printer: &Printer) -> Self {
         self.state = match error.kind() {
             _ if !self.reattach.is_empty() => OutcomeState::Running,
             ErrorKind::Interrupted => OutcomeState::Checked,
             _ => OutcomeState::Failed,
         };
-        self.error = Some(ErrorObject::new(error, exit));
+        self.error = Some(ErrorObject::new(error, exit, printer));
         self
     }
 }
@@ -162,11 +162,17 @@ impl Partials {
     }
 
     /// What is known of the export of `image_id` after `error`.
-    pub(crate) fn failed(&self, image_id: &ImageId, error: &Error, exit: Exit) -> Partial {
+    pub(crate) fn failed(
+        &self,
+        image_id: &ImageId,
+        error: &Error,
+        exit: Exit,
+        printer: &Printer,
+    ) -> Partial {
         let known = self.lock().find(Some(image_id)).cloned();
         known
             .unwrap_or_else(|| Partial::new(Some(image_id.clone()), None, None, None))
-            .after(error, exit)
+            .after(error, exit, printer)
     }
 
     /// Notes that the results are there: nothing must be printed beside them.

@@ -50,6 +50,8 @@ pub(crate) struct Printer {
     pub(crate) color: bool,
     /// Whether the cloud is a simulated one that ends with this command.
     is_rehearsal: bool,
+    /// The flags by which this run found its account and hosts, as a shell reads them.
+    account_flags: String,
     /// The first failure of stdout, until it is asked for.
     failure: Arc<Mutex<Option<io::Error>>>,
 }
@@ -61,6 +63,7 @@ impl Printer {
             loudness,
             color,
             is_rehearsal: false,
+            account_flags: String::new(),
             failure: Arc::default(),
         }
     }
@@ -88,6 +91,32 @@ impl Printer {
             is_rehearsal,
             ..self
         }
+    }
+
+    /// The same printer, for a run whose account and hosts follow from the flags in `words`.
+    pub(crate) fn for_account(self, words: &[String]) -> Self {
+        Self {
+            account_flags: shell_line(words),
+            ..self
+        }
+    }
+
+    /// `advice` whose commands reach the account and the hosts of this run when they are pasted. Flags
+    /// of all commands stand before the command's name, where a subcommand cannot part them.
+    pub(crate) fn advice(&self, advice: &str) -> String {
+        match self.account_flags.as_str() {
+            "" => advice.to_owned(),
+            flags => advice.replace("`cvm-export ", &format!("`cvm-export {flags} ")),
+        }
+    }
+
+    /// `findings` with their remedies as [`Printer::advice`] words them.
+    pub(crate) fn findings(&self, findings: &[Finding]) -> Vec<Finding> {
+        let advised = findings.iter().map(|finding| Finding {
+            remedy: finding.remedy.as_deref().map(|text| self.advice(text)),
+            ..finding.clone()
+        });
+        advised.collect()
     }
 
     /// A line of data, in text mode only.
@@ -141,7 +170,7 @@ impl Printer {
     /// An error with its causes and what to do next; an object where JSON was asked for.
     pub(crate) fn error(&self, error: &Error, signal: Option<Signal>) {
         if self.output != Output::Text {
-            let object = ErrorObject::new(error, Exit::of_error(error.kind(), signal));
+            let object = ErrorObject::new(error, Exit::of_error(error.kind(), signal), self);
             let text =
                 serde_json::to_string(&object).expect("an error holds only strings and numbers");
             return self.stderr(&text);
@@ -164,6 +193,7 @@ impl Printer {
             self.stderr(&format!("  request id: {id}"));
         }
         if let Some(hint) = error.hint() {
+            let hint = self.advice(hint);
             self.stderr(&format!("\n{} {hint}", self.paint("36", "hint:")));
         }
     }
@@ -193,7 +223,7 @@ impl Printer {
             let verdict = self.paint(color, &format!("{:<7}", finding.verdict));
             self.stderr(&format!("  {verdict} {checks}: {}", finding.evidence));
             if let Some(remedy) = &finding.remedy {
-                self.stderr(&format!("          {remedy}"));
+                self.stderr(&format!("          {}", self.advice(remedy)));
             }
         }
     }
@@ -284,9 +314,10 @@ impl Printer {
                     Some(_) => "the bucket and the console",
                     None => "the console's list of images",
                 };
+                let resubmit = self.advice("`cvm-export image --resubmit`");
                 self.stderr(&format!(
                     "\n{} look into {place} before you run it again; \
-                     `cvm-export image --resubmit` gives this attempt up and starts anew",
+                     {resubmit} gives this attempt up and starts anew",
                     self.paint("36", "hint:")
                 ));
             }
@@ -298,13 +329,18 @@ impl Printer {
         }
     }
 
-    /// The command that takes a watch up again.
+    /// The command that takes a watch up again. Here it has the flags of this run; `words`, which records
+    /// and results hold, name bucket and files alone, as another machine has profiles of its own.
     pub(crate) fn reattach(&self, words: &[String]) {
-        if words.is_empty() {
+        let Some((program, rest)) = words.split_first() else {
             return;
-        }
+        };
+        let flags = match self.account_flags.as_str() {
+            "" => String::new(),
+            flags => format!("{flags} "),
+        };
         self.stderr(&match self.is_rehearsal {
-            false => format!("  watch again: {}", shell_line(words)),
+            false => format!("  watch again: {program} {flags}{}", shell_line(rest)),
             // The command would look into the real cloud.
             true => {
                 "  the simulated cloud ends with this command; a real export would go on".to_owned()
@@ -336,16 +372,17 @@ pub(crate) struct ErrorObject {
 }
 
 impl ErrorObject {
-    pub(crate) fn new(error: &Error, exit: Exit) -> Self {
+    /// `error` as `printer` words its advice.
+    pub(crate) fn new(error: &Error, exit: Exit, printer: &Printer) -> Self {
         Self {
             schema: "cvm-export.error.v1",
             kind: error.kind().as_str(),
             exit_code: exit.code(),
             message: error.to_string(),
             cause: error.causes(),
-            hint: error.hint().map(str::to_owned),
+            hint: error.hint().map(|hint| printer.advice(hint)),
             request_id: error.request_id().map(str::to_owned),
-            findings: error.findings().to_vec(),
+            findings: printer.findings(error.findings()),
         }
     }
 }

@@ -251,9 +251,13 @@ impl Drawing {
     }
 
     fn write_json(&self, event: &Event) {
+        let mut event = event.clone();
+        if let EventKind::Checked { findings } = &mut event.kind {
+            *findings = self.printer.findings(findings);
+        }
         let line = EventLine {
             schema: "cvm-export.event.v1",
-            event,
+            event: &event,
         };
         let text = serde_json::to_string(&line).expect("events hold only strings and numbers");
         self.printer

@@ -133,7 +133,28 @@ impl GlobalArgs {
         let is_dumb = environment.get("TERM") == Some("dumb");
         let color = crate::cli::printer::use_color(self.color, no_color, is_dumb);
         let printer = Printer::new(self.output, self.loudness(), color);
-        printer.in_rehearsal(self.is_rehearsal())
+        let printer = printer.in_rehearsal(self.is_rehearsal());
+        printer.for_account(&self.account_words())
+    }
+
+    /// The flags of this run that decide which account and which hosts it is about: a command that is
+    /// recommended must not be about others. Keys are not among them, since secrets are not repeated.
+    fn account_words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        for (flag, value) in [
+            ("--profile", &self.profile),
+            ("--role-arn", &self.role_arn),
+            ("--role-session-name", &self.role_session_name),
+        ] {
+            if let Some(value) = value {
+                words.extend([flag.to_owned(), value.clone()]);
+            }
+        }
+        if self.use_cvm_role {
+            words.push("--use-cvm-role".to_owned());
+        }
+        words.extend(self.sites.words());
+        words
     }
 
     /// A flag that says where credentials come from.

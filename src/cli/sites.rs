@@ -8,7 +8,7 @@ use cvm_export::cloud::{
 use cvm_export::environment::Environment;
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::export::RegionSetting;
-use cvm_export::model::Region;
+use cvm_export::model::{Region, shell_line};
 
 use crate::cli::printer::Printer;
 use crate::cli::settings::GlobalArgs;
@@ -89,6 +89,35 @@ impl SiteArgs {
         }
     }
 
+    /// These flags as they were given.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let site = self.site.as_ref().and_then(ValueEnum::to_possible_value);
+        let cos_domain = self
+            .cos_domain
+            .as_ref()
+            .and_then(ValueEnum::to_possible_value);
+        let mut words = Vec::new();
+        for (flag, value) in [("--site", site), ("--cos-domain", cos_domain)] {
+            if let Some(value) = value {
+                words.extend([flag.to_owned(), value.get_name().to_owned()]);
+            }
+        }
+        // One with a password in it is refused, and must not be repeated before.
+        if let Some(url) = self.endpoint_url.as_ref().filter(|url| !url.contains('@')) {
+            words.extend(["--endpoint-url".to_owned(), url.clone()]);
+        }
+        for (is_given, flag) in [
+            (self.internal, "--internal"),
+            (self.regional_api, "--regional-api"),
+            (self.allow_remote_endpoint, "--allow-remote-endpoint"),
+        ] {
+            if is_given {
+                words.push(flag.to_owned());
+            }
+        }
+        words
+    }
+
     /// The flag that settles the hosts of the API, where there is one: the profile's are then no matter.
     fn api_flag(&self) -> Option<&'static str> {
         let flags = [
@@ -145,12 +174,20 @@ fn set_by_profile(
         let Some(text) = set.hosts.get(*product) else {
             continue;
         };
-        let host = ApiHost::parse(product, text, sites.allow_remote_endpoint).map_err(|invalid| {
-            Error::new(ErrorKind::Usage, format!("{place}: `{product}.endpoint`: {invalid}"))
-                .with_hint(format!(
-                    "mend it with `tccli configure set {product}.endpoint {product}.tencentcloudapi.com`"
-                ))
-        })?;
+        let mut mend = ["tccli", "configure", "set"].map(str::to_owned).to_vec();
+        mend.push(format!("{product}.endpoint"));
+        mend.push(format!("{product}.tencentcloudapi.com"));
+        if let Some(profile) = profile {
+            mend.extend(["--profile".to_owned(), profile.to_owned()]);
+        }
+        let host =
+            ApiHost::parse(product, text, sites.allow_remote_endpoint).map_err(|invalid| {
+                Error::new(
+                    ErrorKind::Usage,
+                    format!("{place}: `{product}.endpoint`: {invalid}"),
+                )
+                .with_hint(format!("mend it with `{}`", shell_line(&mend)))
+            })?;
         if host.is_usual(product) {
             continue;
         }

@@ -77,7 +77,7 @@ use crate::cloud::{Cloud, Site};
 use crate::error::{Error, ErrorKind};
 use crate::estimate::Budget;
 use crate::event::{EventKind, Events};
-use crate::model::{CheckName, ExportId, ImageId, Region};
+use crate::model::{CheckName, ExportId, ImageId, Prefix, Region};
 use attach::{Found, Source};
 use claim::{Claim, Claimed};
 use journal::Lock;
@@ -157,6 +157,8 @@ pub struct Known {
     pub buckets: Fact<Vec<BucketEntry>>,
     /// The image.
     pub image: Fact<Option<Image>>,
+    /// What the names of all files start with, where it is the same for every image and at every time.
+    pub fixed_prefix: Option<Prefix>,
 }
 
 impl Default for Known {
@@ -164,6 +166,7 @@ impl Default for Known {
         Self {
             buckets: Fact::NotAsked,
             image: Fact::NotAsked,
+            fixed_prefix: None,
         }
     }
 }
@@ -544,6 +547,7 @@ impl Exporter {
         let gathering = GatherOptions {
             buckets: known.buckets,
             image: known.image,
+            fixed_prefix: known.fixed_prefix,
             // The copy that would be exported is not there yet.
             server_dry_run: purpose == LookUp::CheckOnly && copy.is_none(),
             copy,

@@ -3,7 +3,8 @@
 //! The codes are those of the `ExportImages` page (213/73474) and of the SDKs' error lists, with
 //! neighbours of the same product that may come back as well.
 
-use crate::model::CheckName;
+use crate::export::role;
+use crate::model::{BucketName, CheckName, Prefix, RoleName, shell_line};
 
 /// The meaning of one refusal.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +52,7 @@ pub(crate) const BUSY_IMAGE: &str =
 pub(crate) const FEATURE_TICKET: &str = "apply for image export by a ticket (console, Support, Submit a ticket; product CVM): \
      name the account's uin, the region, the image id and the bucket, and ask to enable \
      \"export custom image to COS\"";
-/// What to do about a role that CVM cannot use; checks put the bucket in the place of NAME.
+/// What to do about a role that CVM cannot use; [`with_command`] names bucket and role.
 pub(crate) const ROLE_SETUP: &str = "`cvm-export authorize --bucket NAME` shows what is missing and makes it; or in the CAM console \
      make a role for the product service CVM (cvm) named like the one \
      above, or tick \"let CVM access my COS bucket\" once in the console's export window";
@@ -264,6 +265,17 @@ pub const REFUSALS: &[Refusal] = &[
         FEATURE_TICKET,
     ),
 ];
+
+/// `remedy` with the very command that lets CVM write to `bucket` as `role`, in the place of the general one.
+pub(crate) fn with_command(
+    remedy: &str,
+    role: &RoleName,
+    bucket: &BucketName,
+    prefix: Option<&Prefix>,
+) -> String {
+    let command = shell_line(&role::authorize_words(role, bucket, prefix));
+    remedy.replacen("cvm-export authorize --bucket NAME", &command, 1)
+}
 
 impl Refusal {
     /// Looks a code up.

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::model::InvalidValue;
+use crate::model::{BucketName, InvalidValue, Prefix, RoleName};
 pub(crate) use writing::{Target, allow_writing};
 
 /// The role that the export takes on where no other is named (page 213/73474).
@@ -74,6 +74,24 @@ impl FromStr for WritingPreset {
             )
         })
     }
+}
+
+/// The command that lets CVM write to `bucket` as `role`, under names that start with `prefix` where there
+/// is one.
+pub(crate) fn authorize_words(
+    role: &RoleName,
+    bucket: &BucketName,
+    prefix: Option<&Prefix>,
+) -> Vec<String> {
+    let mut words = vec!["cvm-export".to_owned(), "authorize".to_owned()];
+    words.extend(["--bucket".to_owned(), bucket.to_string()]);
+    if let Some(prefix) = prefix {
+        words.extend(["--prefix".to_owned(), prefix.to_string()]);
+    }
+    if role.as_str() != DEFAULT_ROLE {
+        words.extend(["--role-name".to_owned(), role.to_string()]);
+    }
+    words
 }
 
 /// Whether the preset policy of this name allows writing to COS.

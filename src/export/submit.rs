@@ -19,7 +19,7 @@ use crate::export::grace::answer_within_grace;
 use crate::export::journal::Journal;
 use crate::export::preflight::IfExists;
 use crate::export::record::{Baseline, Record, RecordFile, RecordState};
-use crate::export::refusals::{Later, Refusal};
+use crate::export::refusals::{Later, Refusal, with_command};
 use crate::model::{CloudText, ObjectKey};
 
 /// Pauses while the cloud says "later": exports run for minutes to hours.
@@ -119,7 +119,7 @@ impl Submission<'_> {
             let remaining = self.timeout.saturating_sub(stopwatch.elapsed());
             let again = self.again(&error, attempt).filter(|_| !remaining.is_zero());
             let Some(again) = again else {
-                return Err(self.refused(record, claim, error).await);
+                return Err(self.refused(record, claim, call, error).await);
             };
             let pause = match again {
                 Again::WhenOthersFinish => queue_pause,
@@ -198,9 +198,15 @@ impl Submission<'_> {
         });
     }
 
-    async fn refused(&self, record: &mut Record, claim: &mut Claim, error: ApiError) -> Error {
+    async fn refused(
+        &self,
+        record: &mut Record,
+        claim: &mut Claim,
+        call: &ExportImages,
+        error: ApiError,
+    ) -> Error {
         self.close(record, claim, RecordState::Refused).await;
-        refusal(&record.image_id.to_string(), error)
+        refusal(&record.image_id.to_string(), call, error)
     }
 
     /// Notes that nothing runs under `record`. It is told apart from a refusal by its state alone, so
@@ -279,7 +285,7 @@ fn is_later(error: &ApiError) -> bool {
 }
 
 /// Words a refusal of the submit for people.
-fn refusal(image_id: &str, error: ApiError) -> Error {
+fn refusal(image_id: &str, call: &ExportImages, error: ApiError) -> Error {
     let request_id = error.request_id().map(str::to_owned);
     let Some(known) = error.code().and_then(Refusal::of) else {
         return Error::from(error);
@@ -293,7 +299,13 @@ fn refusal(image_id: &str, error: ApiError) -> Error {
         CloudText::new(known.meaning)
     );
     Error::new(kind, message)
-        .with_hint(known.remedy)
+        // Whether the prefix is the same next time is not known here.
+        .with_hint(with_command(
+            known.remedy,
+            &call.role_name,
+            &call.bucket_name,
+            None,
+        ))
         .with_request_id(request_id)
         .with_source(error)
 }
@@ -302,6 +314,7 @@ fn refusal(image_id: &str, error: ApiError) -> Error {
 mod tests {
     use super::*;
     use crate::export::refusals::REFUSALS;
+    use crate::export::samples;
 
     fn refused(code: &str) -> ApiError {
         ApiError::refused_in_test("ExportImages", code)
@@ -329,7 +342,7 @@ mod tests {
     #[test]
     fn a_known_refusal_is_worded_with_its_meaning_remedy_and_request() {
         for known in REFUSALS {
-            let error = refusal("img-1", refused(known.code));
+            let error = refusal("img-1", &samples::request().to_call(), refused(known.code));
             let expected = match known.later {
                 Later::WhenOthersFinish => ErrorKind::Quota,
                 Later::Never => ErrorKind::Refused,
@@ -342,7 +355,10 @@ mod tests {
                     known.meaning
                 )
             );
-            assert_eq!(error.hint(), Some(known.remedy), "asked: {}", known.code);
+            // Bucket and role are those of the request.
+            let command = "authorize --bucket b-1250000000";
+            let remedy = known.remedy.replace("authorize --bucket NAME", command);
+            assert_eq!(error.hint(), Some(remedy.as_str()), "asked: {}", known.code);
             assert_eq!(error.request_id(), Some("r-1"), "asked: {}", known.code);
             let causes = error.causes().join(" ");
             assert!(
@@ -365,7 +381,7 @@ mod tests {
             ("RequestLimitExceeded", ErrorKind::Quota),
         ];
         for (code, expected) in cases {
-            let error = refusal("img-1", refused(code));
+            let error = refusal("img-1", &samples::request().to_call(), refused(code));
             assert_eq!(error.kind(), expected, "asked: {code}; seen: {error}");
             assert_eq!(error.request_id(), Some("r-1"), "asked: {code}");
             let causes = error.causes().join(" ");

@@ -62,9 +62,9 @@ impl TestEnv {
 #[test]
 fn without_the_role_an_export_ends_with_the_command_that_mends_it() {
     let env = fresh();
-    env.line(&format!("image {LINUX}"))
-        .ends_with(3)
-        .says("`cvm-export authorize --bucket exports-1250000000` shows what is missing");
+    env.line(&format!("image {LINUX}")).ends_with(3).says(
+        "`cvm-export authorize --bucket exports-1250000000 --prefix p` shows what is missing",
+    );
     env.assert_submits(0);
     env.line(AUTHORIZE)
         .ends_with(0)
@@ -240,8 +240,99 @@ fn another_bucket_and_another_prefix_stay_closed() {
     env.line("image --id img-linux001 --bucket exports --prefix q")
         .ends_with(5)
         .says("InvalidBucketPermissionForExport")
-        .says("cvm-export authorize --bucket");
+        .says("`cvm-export authorize --bucket exports-1250000000` shows");
     env.line(&format!("image {LINUX}")).ends_with(0);
+}
+
+#[test]
+fn a_recommended_command_reaches_the_account_and_the_hosts_of_the_run() {
+    let env = fresh();
+    let keys = env.cloud.credentials();
+    let folder = env.home.path().join(".tccli");
+    std::fs::create_dir(&folder).expect("a folder");
+    let credential =
+        json!({"secretId": keys.secret_id, "secretKey": keys.secret_key.expose()}).to_string();
+    std::fs::write(folder.join("my work.credential"), credential).expect("a file");
+    let flags = [
+        "--profile",
+        "my work",
+        "--site",
+        "intl",
+        "--cos-domain",
+        "tencentcos.cn",
+        "--regional-api",
+    ];
+    let run = |line: &str| {
+        let words: Vec<&str> = line.split(' ').chain(flags).collect();
+        env.run(&words)
+    };
+    let program =
+        "cvm-export --profile 'my work' --site intl --cos-domain tencentcos.cn --regional-api";
+    let authorize = format!("`{program} authorize --bucket exports-1250000000 --prefix p`");
+    let refused = run(&format!("image {LINUX}"))
+        .ends_with(3)
+        .says(&authorize)
+        .says(&format!("`{program} check`"));
+    let elsewhere = refused.stderr.replace(&format!("`{program} "), "");
+    assert!(!elsewhere.contains("`cvm-export "), "{elsewhere}");
+    let error = run(&format!("image {LINUX} --output json")).ends_with(3);
+    let findings = error.error_json()["findings"].to_string();
+    assert!(findings.contains(&authorize), "{findings}");
+    let checked = run("check --id img-linux001 --bucket exports --prefix p --output json");
+    let findings = checked.ends_with(3).json()["findings"].to_string();
+    assert!(findings.contains(&authorize), "{findings}");
+    // Keys are not repeated.
+    let key = keys.secret_key.expose();
+    let id = &keys.secret_id;
+    env.line(&format!(
+        "image {LINUX} --secret-id {id} --secret-key {key}"
+    ))
+    .ends_with(3)
+    .says("`cvm-export authorize --bucket exports-1250000000 --prefix p`")
+    .does_not_say(key);
+
+    run("authorize --bucket exports --yes").ends_with(0);
+    let left = run(&format!("image {LINUX} --no-wait --output json")).ends_with(0);
+    let watch = format!("watch again: {program} wait --region ap-guangzhou");
+    assert!(left.stderr.contains(&watch), "{}", left.stderr);
+    // Another machine has no such profile, and finds the bucket without these hosts.
+    let reattach = left.json()["reattach"].to_string();
+    assert!(
+        reattach.starts_with(r#"["cvm-export","wait","--region""#),
+        "{reattach}"
+    );
+    let claim = env.cloud.change(|world| {
+        let object = world.object("exports-1250000000", "p_img-linux001.cvm-export.json");
+        let content = &object.expect("the record").content;
+        let mut bytes = vec![0; usize::try_from(content.size_bytes()).expect("small")];
+        content.read_at(0, &mut bytes).expect("readable");
+        String::from_utf8(bytes).expect("JSON")
+    });
+    let journal = crate::support::files_below(&env.state_folder());
+    let journal: Vec<String> = journal.into_iter().map(|(_, content)| content).collect();
+    for record in [claim, journal.concat()] {
+        assert!(record.contains("img-linux001"), "{record}");
+        assert!(!record.contains("my work"), "{record}");
+    }
+}
+
+#[test]
+fn a_prefix_is_recommended_only_where_it_lasts() {
+    let env = fresh();
+    for (prefix, flag) in [
+        ("team-a", " --prefix team-a`"),
+        ("team-{date}", "`"),
+        ("team-{image_id}", "`"),
+        ("team*", "`"),
+    ] {
+        let command = format!("`cvm-export authorize --bucket exports-1250000000{flag}");
+        for line in [
+            format!("check --bucket exports --prefix {prefix}"),
+            format!("check --id img-linux001 --bucket exports --prefix {prefix}"),
+        ] {
+            env.line(&line).ends_with(3).says(&command);
+        }
+    }
 }
 
 #[test]

@@ -227,8 +227,16 @@ fn a_profile_with_a_host_that_cannot_be_meant_is_refused_before_anything_is_sent
             .ends_with(2)
             .says("`cvm.endpoint`")
             .says("default.configure")
-            .says("tccli configure set cvm.endpoint");
+            .says("`tccli configure set cvm.endpoint cvm.tencentcloudapi.com`");
         assert_hosts(&env, host, &[]);
+        std::fs::rename(
+            env.home.path().join(".tccli/default.configure"),
+            env.home.path().join(".tccli/other.configure"),
+        )
+        .expect("another name");
+        env.line("images --region ap-guangzhou --profile other")
+            .ends_with(2)
+            .says("`tccli configure set cvm.endpoint cvm.tencentcloudapi.com --profile other`");
     }
     let env = TestEnv::new();
     write_profile(

@@ -270,9 +270,9 @@ async fn settle(
             State::Done
         }
         Effect::NotYet => {
+            let command = printer.advice(&format!("`{}`", authorizer.command()));
             printer.stderr(&format!(
-                "everything is done, but the cloud does not show it yet; `{}` run again waits on and changes nothing",
-                authorizer.command()
+                "everything is done, but the cloud does not show it yet; {command} run again waits on and changes nothing"
             ));
             State::NotSeenYet
         }

@@ -58,7 +58,7 @@ struct Check<'a> {
     schema: &'static str,
     image_id: Option<&'a ImageId>,
     exportable: Option<bool>,
-    findings: &'a [Finding],
+    findings: Vec<Finding>,
 }
 
 #[derive(Serialize)]
@@ -235,7 +235,7 @@ fn print(reports: &[PreflightReport], skipped: &[CheckName], context: &Context<'
             schema: "cvm-export.check.v1",
             image_id: report.image_id(),
             exportable: report.exportable(skipped),
-            findings: &report.findings,
+            findings: context.printer.findings(&report.findings),
         }
     };
     match reports {

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use serde::Serialize;
 
 use super::exit::Exit;
-use super::printer::{ErrorObject, Output};
+use super::printer::{ErrorObject, Output, Printer};
 use super::settings::{JournalUse, Session};
 use super::{Context, CostArgs, Names, objects, values};
 
@@ -219,7 +219,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 }
                 // One failure never hides the other results.
                 context.printer.error(&error, None);
-                items.push(Listed::failed(address, &error));
+                items.push(Listed::failed(address, &error, context.printer));
             }
             scales.tell_saving(&session.events, already_here);
             Ok((items, None))
@@ -256,12 +256,12 @@ impl Listed {
         Self::Arrived(Box::new(Item::new(bucket, done)))
     }
 
-    fn failed(address: &ObjectAddress, error: &Error) -> Self {
+    fn failed(address: &ObjectAddress, error: &Error, printer: &Printer) -> Self {
         let exit = Exit::of_error(error.kind(), None);
         Self::Failed {
             bucket: address.bucket.clone(),
             key: address.key.clone(),
-            error: Box::new(ErrorObject::new(error, exit)),
+            error: Box::new(ErrorObject::new(error, exit, printer)),
         }
     }
 

@@ -263,7 +263,8 @@ fn several(
                 context.printer.error(&error, signal);
                 let exit = Exit::of_error(error.kind(), signal);
                 exits.push(exit);
-                let partial = context.partials.failed(image_id, &error, exit);
+                let printer = context.printer;
+                let partial = context.partials.failed(image_id, &error, exit, printer);
                 items.push(Item::Failed(Box::new(partial)));
             }
         }

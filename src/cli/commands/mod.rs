@@ -165,6 +165,7 @@ impl RequestArgs {
     ) -> Result<(ExportRequest, Known), Error> {
         let mut known = Known {
             buckets: destination.buckets.clone(),
+            fixed_prefix: self.prefix.as_ref().and_then(PrefixTemplate::literal),
             ..Known::default()
         };
         let prefix = match &self.prefix {

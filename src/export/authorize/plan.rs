@@ -116,22 +116,21 @@ impl Access {
 
     /// The command that is about this access, for hints.
     pub(super) fn command(&self, intent: Intent) -> String {
-        let mut words = vec!["cvm-export".to_owned(), "authorize".to_owned()];
-        let mut flag = |name: &str, value: &dyn fmt::Display| {
-            words.extend([name.to_owned(), value.to_string()]);
-        };
-        match &self.grant {
-            Grant::Preset(preset) => flag("--preset", preset),
-            Grant::Bucket { bucket, prefix, .. } => {
-                flag("--bucket", bucket);
-                if let (Some(prefix), Intent::Authorize) = (prefix, intent) {
-                    flag("--prefix", prefix);
+        let mut words = match &self.grant {
+            Grant::Preset(preset) => {
+                let mut words = ["cvm-export", "authorize", "--preset", preset.name()]
+                    .map(str::to_owned)
+                    .to_vec();
+                if self.role.as_str() != role::DEFAULT_ROLE {
+                    words.extend(["--role-name".to_owned(), self.role.to_string()]);
                 }
+                words
             }
-        }
-        if self.role.as_str() != role::DEFAULT_ROLE {
-            flag("--role-name", &self.role);
-        }
+            Grant::Bucket { bucket, prefix, .. } => {
+                let prefix = prefix.as_ref().filter(|_| intent == Intent::Authorize);
+                role::authorize_words(&self.role, bucket, prefix)
+            }
+        };
         if intent == Intent::Revoke {
             words.push("--revoke".to_owned());
         }

@@ -386,6 +386,7 @@ impl Exporter {
                 }
                 let known = Known {
                     buckets: known.buckets.clone(),
+                    fixed_prefix: known.fixed_prefix.clone(),
                     ..Known::default()
                 };
                 self.export_as_it_is(&copy_request, known, &options).await?

@@ -24,7 +24,7 @@ use crate::export::landing::Landing;
 use crate::export::record::Record;
 use crate::export::request::{Disk, DiskRole, ExpectedFile, ExportRequest};
 use crate::export::resolve::Destination;
-use crate::model::{CloudText, ImageId, ObjectKey, Region};
+use crate::model::{CloudText, ImageId, ObjectKey, Prefix, Region};
 pub use role::AttachedPolicy;
 pub(crate) use role::{fetch_attached, says_no_such_role};
 pub(super) use role::{fetch_policies, fetch_role};
@@ -91,6 +91,8 @@ pub enum DryRun {
 pub struct Facts {
     /// What is to be exported.
     pub request: ExportRequest,
+    /// What the names of all files start with, where it is the same for every image and at every time.
+    pub fixed_prefix: Option<Prefix>,
     /// The image; `Known(None)` when this region has none of that id.
     pub image: Fact<Option<Image>>,
     /// Where an image that is not in this region was found.
@@ -130,6 +132,7 @@ impl Facts {
     pub(crate) fn not_asked(request: ExportRequest) -> Self {
         Self {
             request,
+            fixed_prefix: None,
             image: Fact::NotAsked,
             found_in: Vec::new(),
             snapshots: Fact::NotAsked,
@@ -166,6 +169,8 @@ pub(crate) struct GatherOptions {
     pub buckets: Fact<Vec<BucketEntry>>,
     /// The image, where the prefix had to know its name.
     pub image: Fact<Option<Image>>,
+    /// What the names of all files start with, where that does not change.
+    pub fixed_prefix: Option<Prefix>,
     /// Whether to ask the cloud for a dry run.
     pub server_dry_run: bool,
     /// Whether to read the claim.
@@ -298,6 +303,7 @@ pub(crate) async fn gather(
     let claim = if options.claim { claim } else { Fact::NotAsked };
     Ok(Facts {
         request: request.clone(),
+        fixed_prefix: options.fixed_prefix,
         image,
         found_in,
         snapshots,
@@ -375,6 +381,7 @@ pub(crate) async fn gather_destination(
         role,
         policies,
         running_exports,
+        fixed_prefix: request.prefix.clone(),
         ..Facts::not_asked(request.clone())
     })
 }

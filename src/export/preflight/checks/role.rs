@@ -4,7 +4,7 @@ use super::{Judgement, fail, pass, unknown, unseen};
 use crate::export::preflight::facts::{AttachedPolicy, Fact, Facts};
 use crate::export::refusals;
 use crate::export::role::{DEFAULT_ROLE, Target, allow_writing, trusts_cvm};
-use crate::model::{BucketName, CloudText, Prefix};
+use crate::model::{BucketName, CloudText, Prefix, shell_word};
 
 pub(super) fn role(facts: &Facts) -> Judgement {
     let name = &facts.request.role;
@@ -121,11 +121,19 @@ fn named_bucket(facts: &Facts) -> Option<&BucketName> {
 
 /// The remedy with the command that mends this very role, for this very bucket where one is named.
 pub(super) fn with_command(facts: &Facts, remedy: &str) -> String {
-    let bucket = named_bucket(facts).map_or("NAME", BucketName::as_str);
-    let mut flags = format!("--bucket {bucket}");
     let role = &facts.request.role;
-    if role.as_str() != DEFAULT_ROLE {
-        flags.push_str(&format!(" --role-name {role}"));
+    match named_bucket(facts) {
+        // A star in it would be read as a pattern, so that `authorize` takes none.
+        Some(bucket) => {
+            let prefix = facts.fixed_prefix.as_ref();
+            let prefix = prefix.filter(|prefix| !prefix.as_str().contains(['*', '?']));
+            refusals::with_command(remedy, role, bucket, prefix)
+        }
+        None if role.as_str() == DEFAULT_ROLE => remedy.to_owned(),
+        None => remedy.replacen(
+            "--bucket NAME",
+            &format!("--bucket NAME --role-name {}", shell_word(role.as_str())),
+            1,
+        ),
     }
-    remedy.replacen("authorize --bucket NAME", &format!("authorize {flags}"), 1)
 }

@@ -120,6 +120,7 @@ fn facts() -> Facts {
         objects: names.map(|name| (name, Fact::Known(None))).collect(),
         files: Ok(files),
         image: Fact::Known(Some(samples::image(&sizes))),
+        fixed_prefix: request.prefix.clone(),
         found_in: Vec::new(),
         copy: None,
         snapshots: Fact::Known(vec![

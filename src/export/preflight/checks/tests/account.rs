@@ -336,8 +336,8 @@ fn every_known_refusal_of_a_dry_run_is_said_with_its_remedy() {
             ..facts()
         };
         let later = refusal.later == Later::WhenOthersFinish;
-        // The command that mends it names this very bucket.
-        let command = format!("authorize --bucket {}", facts.request.bucket);
+        // The command that mends it names this very bucket and prefix.
+        let command = format!("authorize --bucket {} --prefix p", facts.request.bucket);
         let remedy = refusal
             .remedy
             .replacen("authorize --bucket NAME", &command, 1);
