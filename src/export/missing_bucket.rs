@@ -6,14 +6,12 @@
 use tokio_util::sync::CancellationToken;
 
 use super::grace::answer_within_grace;
-use super::preflight::{Fact, check_image, fetch_image, find_elsewhere};
-use super::request::DiskScope;
+use super::preflight::{Fact, fetch_image, find_elsewhere};
 use super::resolve::{Destination, RegionSetting};
 use crate::cloud::Cloud;
-use crate::cloud::actions::cvm::Image;
 use crate::cloud::cos::{BucketEntry, CosErrorKind};
 use crate::error::{Error, ErrorKind};
-use crate::model::{BucketName, CheckName, ImageId, Region, Verdict};
+use crate::model::{BucketName, ImageId, Region};
 
 /// A bucket that is named and does not exist, with the region that it belongs in.
 #[derive(Clone, Debug)]
@@ -22,7 +20,6 @@ pub struct MissingBucket {
     pub bucket: BucketName,
     /// The region of the image.
     pub region: Region,
-    image: Image,
 }
 
 /// Looks whether the bucket of `destination` is missing in the region of `image_id`; `None` when it is
@@ -53,10 +50,9 @@ pub async fn find_missing_bucket(
         },
     }
     match fetch_image(cloud, region, image_id).await? {
-        Fact::Known(Some(image)) => Ok(Some(MissingBucket {
+        Fact::Known(Some(_)) => Ok(Some(MissingBucket {
             bucket: bucket.clone(),
             region: region.clone(),
-            image,
         })),
         Fact::Known(None) => {
             let found = find_elsewhere(cloud, region, image_id).await?;
@@ -115,15 +111,6 @@ fn in_another_region(bucket: &BucketName, actual: &Region, wanted: &Region) -> E
 }
 
 impl MissingBucket {
-    /// Whether the image can't be exported anyway, so that a bucket for it would stand there for nothing.
-    #[must_use]
-    pub fn is_useless(&self, scope: DiskScope, skipped: &[CheckName]) -> bool {
-        let findings = check_image(&self.image, scope);
-        findings
-            .iter()
-            .any(|finding| finding.verdict == Verdict::Fail && !skipped.contains(&finding.check))
-    }
-
     /// Makes it, private and empty, and notes it in `destination`.
     ///
     /// # Errors

@@ -415,6 +415,32 @@ impl Exporter {
         Ok(report)
     }
 
+    /// Whether the export of `request` is refused even once the checks `mended` pass, so that nothing should
+    /// be changed for it. Why it is, the export itself says; nothing is said here.
+    pub async fn is_refused_anyway(
+        &self,
+        request: &ExportRequest,
+        known: &Known,
+        options: &ExportOptions,
+        mended: &[CheckName],
+    ) -> bool {
+        let this = self.about(&request.image_id);
+        let looking = async {
+            if options.copies.is_any()
+                && let Some(report) = this.foresee_copies(request, known, options).await?
+            {
+                return Ok(report);
+            }
+            this.look_up(request, known.clone(), options, LookUp::Foresight, None)
+                .await
+        };
+        let passed_over = [options.skipped_checks.as_slice(), mended].concat();
+        let report: Result<PreflightReport, Error> = looking.await;
+        report
+            .and_then(|report| report.require(&passed_over))
+            .is_err()
+    }
+
     /// Takes up an export that was submitted before, and watches it. Of `options` count the timeout, the
     /// looks and the landing.
     ///
@@ -540,10 +566,12 @@ impl Exporter {
         purpose: LookUp,
         copy: Option<CopyPlan>,
     ) -> Result<PreflightReport, Error> {
-        self.events.emit(EventKind::CheckStarted {
-            bucket: request.bucket.clone(),
-            region: request.region.clone(),
-        });
+        if purpose != LookUp::Foresight {
+            self.events.emit(EventKind::CheckStarted {
+                bucket: request.bucket.clone(),
+                region: request.region.clone(),
+            });
+        }
         let gathering = GatherOptions {
             buckets: known.buckets,
             image: known.image,
@@ -646,6 +674,8 @@ impl Exporter {
 enum LookUp {
     BeforeSubmit,
     CheckOnly,
+    /// Before something is changed that the export needs.
+    Foresight,
 }
 
 /// What waiting for the lock of an export brought.

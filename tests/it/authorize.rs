@@ -426,6 +426,55 @@ fn image_makes_the_role_when_and_only_when_its_check_fails() {
 }
 
 #[test]
+fn image_makes_no_role_for_an_export_that_is_refused_anyway() {
+    let env = fresh();
+    for (line, reason) in [
+        (
+            "image --id img-window03 --bucket exports --prefix p",
+            "Windows",
+        ),
+        ("image --id img-toobig05 --bucket exports --prefix p", "500"),
+        (
+            "image --id img-nowhere1 --bucket exports --prefix p",
+            "no image",
+        ),
+        (
+            &format!("image {LINUX} --max-cost 0.01"),
+            "`--max-cost` allows",
+        ),
+    ] {
+        for consent in ["--yes", "--dry-run"] {
+            env.line(&format!("{line} --authorize {consent}"))
+                .ends_with(3)
+                .says("is refused anyway, so no role is made for it")
+                .says(reason)
+                .does_not_say("create role");
+        }
+    }
+    let two = "image --id img-linux001,img-faraway6 --prefix {image_id}";
+    env.line(&format!(
+        "{two} --bucket exports --max-cost 0.01 --authorize --yes"
+    ))
+    .ends_with(3);
+    env.assert_changes(&[]);
+    // The calls in the log are the cloud's own dry runs.
+    assert!(env.cloud.change(|world| world.started_tasks().is_empty()));
+    // One that can be exported is enough, and so is the price that is allowed.
+    env.line("image --id img-window03,img-linux001 --bucket exports --prefix {image_id} --authorize --yes --max-cost 1000")
+        .ends_with(10);
+    env.assert_authorized();
+    // A copy is judged as the copy, and a check that is skipped does not count.
+    for line in [
+        "image --id img-faraway6 --bucket exports --prefix c --copy-to-bucket-region --authorize --yes",
+        "image --id img-window03 --bucket exports --prefix w --skip-check platform --authorize --yes --no-wait",
+    ] {
+        let env = fresh();
+        drop(env.line(line));
+        env.assert_authorized();
+    }
+}
+
+#[test]
 fn a_role_that_is_not_seen_yet_by_the_next_step_is_waited_for() {
     let env = fresh();
     let unseen = |code: &str| {

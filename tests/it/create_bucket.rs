@@ -104,6 +104,13 @@ fn no_bucket_is_made_for_an_image_that_is_elsewhere_or_cannot_be_exported() {
         .ends_with(3)
         .says("no bucket is made for it")
         .says("Windows");
+    env.line(&format!("{LINUX} --bucket fresh --max-cost 0.01 --yes"))
+        .ends_with(3)
+        .says("no bucket is made for it")
+        .says("`--max-cost` allows 0.01");
+    env.line("image --id img-linux001,img-multi002 --bucket fresh --prefix {image_id} --create-bucket --max-cost 0.01 --yes")
+        .ends_with(3)
+        .says("all exports together");
     assert_eq!(env.calls("PutBucket"), 0);
     env.assert_submits(0);
 }

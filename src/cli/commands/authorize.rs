@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::export::{
-    Access, AccessPlan, Authorizer, Effect, ExportRequest, Grant, Intent, Left, PlannedStep,
+    Access, AccessPlan, Authorizer, Effect, ExportRequest, Grant, Intent, Known, Left, PlannedStep,
     WritingPreset, check_role,
 };
 use cvm_export::model::{BucketName, Prefix, RoleName, Verdict, printable_json};
@@ -189,16 +189,25 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
 }
 
 /// Makes the role for `image --authorize`, when and only when its check fails for one of `requests`, which
-/// share bucket and role. Whether it is enough is for the checks of the export to say.
+/// share bucket and role, and nothing else refuses that one. Whether it is enough is for the checks of the export to say.
 pub(super) async fn where_needed(
     context: &Context<'_>,
     session: &Session,
-    requests: impl Iterator<Item = &ExportRequest>,
+    requests: impl Iterator<Item = &(ExportRequest, Known)>,
+    is_refused_anyway: impl AsyncFn(&(ExportRequest, Known)) -> Result<bool, Error>,
     consent: Consent,
 ) -> Result<(), Error> {
-    for request in requests {
+    for asked in requests {
+        let (request, _) = asked;
         let checking = check_role(&session.cloud, request);
         if context.until_signalled(checking).await?.verdict != Verdict::Fail {
+            continue;
+        }
+        if is_refused_anyway(asked).await? {
+            context.printer.note(&format!(
+                "the export of image `{}` is refused anyway, so no role is made for it",
+                request.asked_image()
+            ));
             continue;
         }
         let access = Access {

@@ -2,33 +2,29 @@
 
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::export::{Destination, find_missing_bucket};
-use cvm_export::model::{CheckName, ImageId};
+use cvm_export::model::ImageId;
 
+use super::Context;
 use super::consent::{CHANGES, Consent};
 use super::settings::Session;
-use super::{Context, RequestArgs};
 
-/// Makes the bucket of `destination` for `image_id`, when and only when it is missing. Whether it is
-/// enough is for the checks of the export to say.
+/// Makes the bucket of `destination` in the region of `image_id`, when and only when it is missing and one of
+/// the exports could then go ahead. Whether it is enough is for the checks of the export to say.
 pub(super) async fn where_missing(
     context: &Context<'_>,
     session: &Session,
     destination: &mut Destination,
     image_id: &ImageId,
-    request: &RequestArgs,
+    could_go_ahead: impl AsyncFn() -> Result<bool, Error>,
     consent: Consent,
 ) -> Result<(), Error> {
     let finding = find_missing_bucket(&session.cloud, destination, &session.region, image_id);
     let Some(missing) = context.until_signalled(finding).await? else {
         return Ok(());
     };
-    let mut skipped = request.skip_checks.clone();
-    if request.copies.copy_shared {
-        skipped.push(CheckName::ImageType);
-    }
     let printer = context.printer;
-    if missing.is_useless(request.scope(), &skipped) {
-        printer.note("the image cannot be exported, so no bucket is made for it");
+    if !could_go_ahead().await? {
+        printer.note("the export is refused anyway, so no bucket is made for it");
         return Ok(());
     }
     let (bucket, region) = (&missing.bucket, &missing.region);

@@ -128,11 +128,6 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     let working = context
         .with_session(names, journal_use, async |session| {
             let mut destination = super::resolve(context, &session, bucket).await?;
-            if let (true, Some(image_id)) = (args.create_bucket, images.first()) {
-                let (to, request) = (&mut destination, &args.request);
-                create_bucket::where_missing(context, &session, to, image_id, request, consent)
-                    .await?;
-            }
             let exporter = Exporter::new(
                 session.cloud.clone(),
                 session.journal.clone(),
@@ -153,9 +148,39 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 let weighing = weigh_together(&exporter, &mut requests, &options);
                 context.until_signalled(weighing).await?;
             }
+            // Nothing of the account is changed for an export that is refused all the same.
+            let mended = args.mended();
+            let is_refused_anyway = async |(request, known): &(ExportRequest, Known)| {
+                let looking = exporter.is_refused_anyway(request, known, &options, &mended);
+                context.until_signalled(async { Ok(looking.await) }).await
+            };
+            if let (true, Some(image_id)) = (args.create_bucket, images.first()) {
+                let could_go_ahead = async || {
+                    for asked in requests.iter().flatten() {
+                        if !is_refused_anyway(asked).await? {
+                            return Ok(true);
+                        }
+                    }
+                    Ok(false)
+                };
+                let to = &mut destination;
+                create_bucket::where_missing(
+                    context,
+                    &session,
+                    to,
+                    image_id,
+                    could_go_ahead,
+                    consent,
+                )
+                .await?;
+                for (_, known) in requests.iter_mut().flatten() {
+                    known.buckets = destination.buckets.clone();
+                }
+            }
             if args.authorize && !args.request.skip_checks.contains(&CheckName::Role) {
-                let requests = requests.iter().flatten().map(|(request, _)| request);
-                authorize::where_needed(context, &session, requests, consent).await?;
+                let asked = requests.iter().flatten();
+                authorize::where_needed(context, &session, asked, is_refused_anyway, consent)
+                    .await?;
             }
             // One download after the other: each uses the line as well as it can.
             let turn = tokio::sync::Mutex::new(());
@@ -288,6 +313,23 @@ fn several(
 }
 
 impl Args {
+    /// The checks that pass once the bucket and the role are made, as far as this run makes them.
+    fn mended(&self) -> Vec<CheckName> {
+        let by_bucket = [
+            CheckName::BucketRegion,
+            CheckName::CosActive,
+            CheckName::DownloadRight,
+        ];
+        let mut mended = Vec::new();
+        if self.create_bucket {
+            mended.extend(by_bucket);
+        }
+        if self.authorize {
+            mended.push(CheckName::Role);
+        }
+        mended
+    }
+
     fn options(&self, region: &RegionSetting, budget: Budget) -> ExportOptions {
         ExportOptions {
             copies: self.request.copies.wishes(region),

@@ -318,6 +318,22 @@ impl Exporter {
         .await
     }
 
+    /// Every finding before the submit, where a copy is needed and wished for.
+    pub(super) async fn foresee_copies(
+        &self,
+        request: &ExportRequest,
+        known: &Known,
+        options: &ExportOptions,
+    ) -> Result<Option<PreflightReport>, Error> {
+        match plan_copies(&self.cloud, request, known, &options.copies).await? {
+            Some(plan) => {
+                let checking = self.check_copies(request, known, options, &plan, LookUp::Foresight);
+                checking.await.map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
     /// The findings of [`Self::check`] where a copy is needed and wished for.
     pub(super) async fn check_by_copy(
         &self,
