@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::role::app_id;
+use crate::error::Error;
 use crate::model::{BucketName, Region};
 
 /// What a caller does beyond an export, each with rights of its own.
@@ -42,9 +44,15 @@ impl BeyondExport {
 ///
 /// `ExportImages` is allowed on every resource: whether CAM knows a finer one for it is not
 /// documented. In COS resources `uid` is the AppId.
-#[must_use]
-pub fn minimal_policy(bucket: &BucketName, region: &Region, beyond: &[BeyondExport]) -> Value {
-    let app_id = bucket.app_id().unwrap_or("*");
+///
+/// # Errors
+/// [`ErrorKind::Usage`](crate::error::ErrorKind::Usage) for a bucket without its AppId.
+pub fn minimal_policy(
+    bucket: &BucketName,
+    region: &Region,
+    beyond: &[BeyondExport],
+) -> Result<Value, Error> {
+    let app_id = app_id(bucket)?;
     let bucket_resource = format!("qcs::cos:{region}:uid/{app_id}:{bucket}");
     let mut policy = json!({
         "version": "2.0",
@@ -90,5 +98,5 @@ pub fn minimal_policy(bucket: &BucketName, region: &Region, beyond: &[BeyondExpo
         let added = beyond.iter().map(|what| what.statement(&bucket_resource));
         statements.extend(added);
     }
-    policy
+    Ok(policy)
 }

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::error::{Error, ErrorKind};
 use crate::model::{BucketName, InvalidValue, Prefix, RoleName};
 pub(crate) use writing::{Target, allow_writing};
 
@@ -74,6 +75,20 @@ impl FromStr for WritingPreset {
             )
         })
     }
+}
+
+/// The AppId of `bucket`, for the resources of a policy: a star in its place would be another account's
+/// bucket as well.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] where the name does not tell it.
+pub(crate) fn app_id(bucket: &BucketName) -> Result<&str, Error> {
+    bucket.app_id().ok_or_else(|| {
+        let message =
+            format!("the AppId of bucket `{bucket}` is not known, so no policy can name it");
+        Error::new(ErrorKind::Usage, message)
+            .with_hint("name the bucket in full: `--bucket NAME-APPID`")
+    })
 }
 
 /// The command that lets CVM write to `bucket` as `role`, under names that start with `prefix` where there

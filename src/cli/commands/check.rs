@@ -87,7 +87,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             let destination = super::resolve(context, &session, args.request.bucket()?).await?;
             if args.print_policy {
                 let beyond = args.beyond_export();
-                let policy = minimal_policy(&destination.bucket, &destination.region, &beyond);
+                let policy = minimal_policy(&destination.bucket, &destination.region, &beyond)?;
                 return Ok(Found::Policy(policy));
             }
             let exporter = Exporter::new(
