@@ -42,6 +42,33 @@ impl Consent {
 }
 
 impl Context<'_> {
+    /// Writes a line about what would change, or has been found, to where `consent` wants it.
+    pub(crate) fn show(&self, consent: Consent, line: &str) {
+        match consent {
+            Consent::Print => self.printer.data(line),
+            // What is agreed to must have been seen, and what others will be able to do must not be missed,
+            // whoever agreed to it and however quiet the run.
+            Consent::Ask | Consent::Given => self.printer.stderr(line),
+            Consent::ShowOnly => self.printer.note(line),
+        }
+    }
+
+    /// Whether the changes that were shown are to be made; asks where that is due.
+    ///
+    /// # Errors
+    /// As [`Context::ask`].
+    pub(crate) async fn agree(&self, consent: Consent) -> Result<bool, Error> {
+        match consent {
+            Consent::Print | Consent::ShowOnly => {
+                self.printer.note(CHANGES.unchanged);
+                return Ok(false);
+            }
+            Consent::Ask => self.ask(&CHANGES).await?,
+            Consent::Given => {}
+        }
+        Ok(true)
+    }
+
     /// Asks on the terminal.
     ///
     /// # Errors

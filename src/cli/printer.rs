@@ -52,6 +52,8 @@ pub(crate) struct Printer {
     is_rehearsal: bool,
     /// The flags by which this run found its account and hosts, as a shell reads them.
     account_flags: String,
+    /// Those of them that tccli takes.
+    tccli_flags: String,
     /// The first failure of stdout, until it is asked for.
     failure: Arc<Mutex<Option<io::Error>>>,
 }
@@ -64,6 +66,7 @@ impl Printer {
             color,
             is_rehearsal: false,
             account_flags: String::new(),
+            tccli_flags: String::new(),
             failure: Arc::default(),
         }
     }
@@ -93,10 +96,12 @@ impl Printer {
         }
     }
 
-    /// The same printer, for a run whose account and hosts follow from the flags in `words`.
-    pub(crate) fn for_account(self, words: &[String]) -> Self {
+    /// The same printer, for a run whose account follows from the flags in `account`, and whose hosts from
+    /// those in `hosts`. tccli spells the former like we do.
+    pub(crate) fn for_account(self, account: &[String], hosts: &[String]) -> Self {
         Self {
-            account_flags: shell_line(words),
+            account_flags: shell_line(&[account, hosts].concat()),
+            tccli_flags: shell_line(account),
             ..self
         }
     }
@@ -104,10 +109,21 @@ impl Printer {
     /// `advice` whose commands reach the account and the hosts of this run when they are pasted. Flags
     /// of all commands stand before the command's name, where a subcommand cannot part them.
     pub(crate) fn advice(&self, advice: &str) -> String {
-        match self.account_flags.as_str() {
+        let advice = match self.account_flags.as_str() {
             "" => advice.to_owned(),
             flags => advice.replace("`cvm-export ", &format!("`cvm-export {flags} ")),
+        };
+        // tccli is shown with its flags behind the action.
+        let mut pieces = advice.split("`tccli cam ");
+        let mut advised = pieces.next().unwrap_or_default().to_owned();
+        for piece in pieces {
+            let (action, rest) = piece.split_once(' ').unwrap_or((piece, ""));
+            let words = [action, &self.tccli_flags, rest];
+            let words = words.iter().filter(|words| !words.is_empty());
+            let words: Vec<&str> = words.copied().collect();
+            advised = format!("{advised}`tccli cam {}", words.join(" "));
         }
+        advised
     }
 
     /// `findings` with their remedies as [`Printer::advice`] words them.

@@ -134,11 +134,11 @@ impl GlobalArgs {
         let color = crate::cli::printer::use_color(self.color, no_color, is_dumb);
         let printer = Printer::new(self.output, self.loudness(), color);
         let printer = printer.in_rehearsal(self.is_rehearsal());
-        printer.for_account(&self.account_words())
+        printer.for_account(&self.account_words(), &self.sites.words())
     }
 
-    /// The flags of this run that decide which account and which hosts it is about: a command that is
-    /// recommended must not be about others. Keys are not among them, since secrets are not repeated.
+    /// The flags of this run that decide which account it is about: a command that is recommended must not be
+    /// about another. Keys are not among them, since secrets are not repeated.
     fn account_words(&self) -> Vec<String> {
         let mut words = Vec::new();
         for (flag, value) in [
@@ -153,7 +153,6 @@ impl GlobalArgs {
         if self.use_cvm_role {
             words.push("--use-cvm-role".to_owned());
         }
-        words.extend(self.sites.words());
         words
     }
 

@@ -40,7 +40,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use attach::WaitTarget;
 pub use authorize::{
-    Access, AccessPlan, Authorizer, Effect, Grant, Intent, Left, PlannedStep, Step,
+    Access, AccessPlan, Authorizer, Effect, Existing, ExistingPolicy, ExistingRole, Grant, Intent,
+    Left, OwnPolicy, PlannedStep, Step, look_around,
 };
 pub use cost::{CostFacts, CostPlan, Scales, disk_sizes, route, saved, usual_class};
 pub use files::{

@@ -178,6 +178,25 @@ pub(crate) fn with_cvm(text: &str) -> Option<Value> {
     Some(document)
 }
 
+/// The trust document `text` without the statement that [`with_cvm`] adds; `None` where there is none, where
+/// nobody would be left in it, or where it cannot be read.
+pub(crate) fn without_cvm(text: &str) -> Option<Value> {
+    let mut document: Value = serde_json::from_str(text).ok()?;
+    let mut fields = document.as_object_mut()?.iter_mut();
+    let (_, statements) = fields.find(|(key, _)| key.eq_ignore_ascii_case("statement"))?;
+    let all = one_or_more(statements);
+    let others: Vec<Value> = all
+        .iter()
+        .filter(|statement| ***statement != trust_statement())
+        .map(|statement| (*statement).clone())
+        .collect();
+    if others.is_empty() || others.len() == all.len() {
+        return None;
+    }
+    *statements = Value::Array(others);
+    Some(document)
+}
+
 fn is_cvm(service: &str) -> bool {
     CVM_PRINCIPALS.contains(&service)
 }
@@ -224,6 +243,9 @@ mod tests {
             assert_eq!(*statements, json!([own, trust_statement()]), "{text}");
             assert_eq!(trusts_cvm(&changed.to_string()), Some(true), "{text}");
             assert!(!trusts_cvm_alone(&changed.to_string()), "{text}");
+            let back = without_cvm(&changed.to_string()).expect("a document");
+            assert_eq!(field(&back, "statement"), Some(&json!([own])), "{text}");
+            assert_eq!(without_cvm(&text), None, "{text}");
         }
         for text in ["", "[]", "{}", "{\"version\":\"2.0\"}"] {
             assert_eq!(with_cvm(text), None, "{text}");
@@ -231,6 +253,7 @@ mod tests {
             assert!(!trusts_cvm_alone(text), "{text}");
         }
         assert!(trusts_cvm_alone(&trust_document().to_string()));
+        assert_eq!(without_cvm(&trust_document().to_string()), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cvm_export::simulator::{CustomPolicy, Effect, Policy, Role};
 use serde_json::{Value, json};
 
-use crate::support::{TestEnv, fault};
+use crate::support::{TestEnv, delayed, fault};
 
 const LINUX: &str = "--id img-linux001 --bucket exports --prefix p --poll-interval 100ms";
 const AUTHORIZE: &str = "authorize --bucket exports --yes";
@@ -119,9 +119,12 @@ fn nobody_to_ask_and_no_yes_is_a_usage_error() {
             .says("nothing was changed")
             .says("--yes");
     }
-    env.line("authorize")
+    // Where JSON is asked for, stdout holds no object beside an error.
+    let run = env.line("authorize --bucket exports --output json");
+    let run = run.ends_with(2).prints("");
+    assert_eq!(run.error_json()["exit_code"], 2);
+    env.line("authorize --bucket exports --preset QcloudCOSDataWriteOnly --yes")
         .ends_with(2)
-        .says("--bucket")
         .says("--preset");
     env.line("authorize --bucket exports --prefix a* --yes")
         .ends_with(2)
@@ -183,6 +186,197 @@ fn revoking_takes_its_own_back_and_leaves_what_others_made() {
         .says("stays: role `CVM_QcsRole`, because it was not made by cvm-export");
     let expected = vec![("CVM_QcsRole".to_owned(), vec!["theirs".to_owned()])];
     assert_eq!(env.access(), (expected, vec!["theirs".to_owned()]));
+}
+
+#[test]
+fn what_bears_no_mark_stays_and_is_named_with_the_command_that_takes_it_back() {
+    const PRESET: &str = "authorize --preset QcloudCOSDataWriteOnly";
+    // A preset on a role of others.
+    let env = TestEnv::new();
+    env.cloud.change(|world| world.roles[0].policies.clear());
+    env.line(&format!("{PRESET} --yes")).ends_with(0);
+    env.line(&format!("{PRESET} --revoke --yes"))
+        .ends_with(0)
+        .says("stays: policy `QcloudCOSDataWriteOnly` on role `CVM_QcsRole`")
+        .says("`tccli cam DetachRolePolicy --DetachRoleName CVM_QcsRole --PolicyName QcloudCOSDataWriteOnly`")
+        .says("role `CVM_QcsRole` may still write there, by QcloudCOSDataWriteOnly")
+        .does_not_say("made by cvm-export lets");
+    env.assert_changes(&["AttachRolePolicy"]);
+
+    // A statement that was added to the trust of such a role.
+    let env = TestEnv::new();
+    let before = Role::trust_in("scf.qcloud.com");
+    env.cloud.change(|world| {
+        world.roles[0].trust = before.clone();
+        world.roles[0].policies.clear();
+    });
+    env.line(AUTHORIZE).ends_with(0);
+    let run = env
+        .line("authorize --bucket exports --revoke --yes")
+        .ends_with(0)
+        .says("stays: that CVM may take on role `CVM_QcsRole`")
+        .says("nothing that is known to be made by cvm-export lets role `CVM_QcsRole` write");
+    let command = "`tccli cam UpdateAssumeRolePolicy --RoleName CVM_QcsRole --PolicyDocument '";
+    let (_, rest) = run.stderr.split_once(command).expect("a command");
+    let (document, _) = rest.split_once("'`").expect("its end");
+    let parse = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+    assert_eq!(parse(document), parse(&before));
+
+    // A preset that is wider than the bucket whose policy goes, on a role of ours.
+    let env = fresh();
+    env.line(AUTHORIZE).ends_with(0);
+    env.line("authorize --preset QcloudCOSFullAccess --yes")
+        .ends_with(0);
+    let run = env
+        .line("authorize --bucket exports --revoke --yes --output json")
+        .ends_with(0)
+        .says("may still write there, by QcloudCOSFullAccess");
+    let command = "cvm-export authorize --preset QcloudCOSFullAccess --revoke";
+    let left = run.json()["left"].to_string();
+    assert!(
+        left.contains(&format!("`{command}` takes it off")),
+        "{left}"
+    );
+    let line = command.trim_start_matches("cvm-export ");
+    env.line(&format!("{line} --yes")).ends_with(0);
+    assert_eq!(env.access(), (vec![], vec![]));
+}
+
+#[test]
+fn what_exists_is_shown_with_what_it_allows() {
+    let env = TestEnv::new();
+    env.cloud.change(|world| {
+        world.add_bucket("other-1250000000", "ap-guangzhou".parse().expect("region"));
+        world.roles[0].policies[0].name = "QcloudKMSAccessForCVMRole".to_owned();
+    });
+    env.line("authorize --bucket other --yes").ends_with(0);
+    let run = env
+        .line("authorize --bucket exports --dry-run")
+        .ends_with(0);
+    for text in [
+        "there is role `CVM_QcsRole`, not made by cvm-export: CVM may take it on",
+        "preset policy `QcloudKMSAccessForCVMRole`, which allows no writing to COS",
+        "custom policy `cvm-export-other-1250000000`, of which it is not certain",
+    ] {
+        assert!(run.stdout.contains(text), "{text}: {}", run.stdout);
+    }
+    env.line(AUTHORIZE).ends_with(0);
+    let run = env.line(&format!("{AUTHORIZE} --output json")).ends_with(0);
+    let existing = &run.json()["existing"];
+    let role = json!({"name": "CVM_QcsRole", "trusts_cvm": true, "is_own": false});
+    assert_eq!(existing["role"], role);
+    let allows = |place: usize| existing["policies"][place]["allows_writing"].clone();
+    assert_eq!(
+        [allows(0), allows(1), allows(2)],
+        [json!(false), json!(null), json!(true)]
+    );
+    env.line("authorize --bucket exports --role-name Absent --dry-run")
+        .ends_with(0)
+        .stdout
+        .starts_with("there is no role `Absent`\n")
+        .then_some(())
+        .expect("it is said");
+}
+
+#[test]
+fn without_a_bucket_and_a_preset_it_shows_what_there_is_and_how_to_go_on() {
+    let env = fresh();
+    env.line("authorize")
+        .ends_with(0)
+        .prints("there is no role `CVM_QcsRole`\ncvm-export made no policy\n")
+        .says("nothing was changed")
+        .says("`cvm-export authorize --bucket NAME`");
+    env.line(AUTHORIZE).ends_with(0);
+    env.line("authorize --bucket exports --role-name Other --yes")
+        .ends_with(0);
+    env.assert_changes(&[
+        "CreateRole",
+        "CreatePolicy",
+        "AttachRolePolicy",
+        "CreateRole",
+        "CreatePolicy",
+        "AttachRolePolicy",
+    ]);
+    let shown = env.line("authorize --revoke --yes").ends_with(0);
+    shown.says("`cvm-export authorize --revoke --bucket NAME`");
+    let shown = env.line("authorize --revoke --output json").ends_with(0);
+    let report = shown.json();
+    assert_eq!(report["state"], "unchanged");
+    assert_eq!(report["existing"]["role"]["is_own"], true);
+    assert_eq!(report["own_policies"][1]["name"], format!("{POLICY}-other"));
+    // What it prints takes everything back.
+    let shown = env.line("authorize --revoke").ends_with(0).stdout;
+    let commands: Vec<&str> = shown
+        .split('`')
+        .filter_map(|text| text.strip_prefix("cvm-export authorize "))
+        .collect();
+    assert_eq!(
+        commands,
+        [
+            "--bucket exports-1250000000 --revoke",
+            "--bucket exports-1250000000 --role-name Other --revoke",
+        ]
+    );
+    for command in commands {
+        env.line(&format!("authorize {command} --yes")).ends_with(0);
+    }
+    assert_eq!(env.access(), (vec![], vec![]));
+    env.cloud.change(|world| {
+        world.denied.insert("GetRole".to_owned());
+    });
+    env.line("authorize").ends_with(4).says("cam:GetRole");
+}
+
+#[test]
+fn a_preset_is_asked_for_at_the_host_of_the_region_that_was_said() {
+    let env = fresh();
+    env.line("authorize --preset QcloudCOSDataWriteOnly --region ap-shanghai-fsi --yes")
+        .ends_with(0);
+    let calls = env.cloud.calls().into_iter().map(|call| call.host);
+    let hosts: std::collections::BTreeSet<String> = calls.collect();
+    assert_eq!(
+        hosts.into_iter().collect::<Vec<_>>(),
+        ["cam.ap-shanghai-fsi.tencentcloudapi.com"]
+    );
+}
+
+#[test]
+fn a_bucket_that_is_not_listed_is_warned_of() {
+    let env = fresh();
+    env.line("authorize --bucket nope --region ap-guangzhou --dry-run")
+        .ends_with(0)
+        .says("warning: the account lists no bucket `nope-1250000000`");
+    env.line("authorize --bucket far --region ap-guangzhou --dry-run")
+        .ends_with(0)
+        .says("warning: bucket `far-1250000000` is in ap-singapore");
+    for quiet in [
+        "authorize --bucket exports --dry-run",
+        "authorize --bucket nope --region ap-guangzhou --revoke --yes",
+    ] {
+        env.line(quiet).ends_with(0).does_not_say("warning");
+    }
+}
+
+#[test]
+fn a_role_that_another_run_takes_back_meanwhile_is_made_anew() {
+    let env = fresh();
+    env.line(AUTHORIZE).ends_with(0);
+    env.cloud.change(|world| world.roles[0].policies.clear());
+    env.cloud
+        .set_faults(vec![delayed("AttachRolePolicy", 1000)]);
+    const LOOKS: [&str; 3] = ["GetRole", "ListAttachedRolePolicies", "GetPolicy"];
+    let before = LOOKS.map(|call| env.calls(call));
+    let run = env.start(&AUTHORIZE.split(' ').collect::<Vec<_>>());
+    // Once to show it and once before the change; the change itself takes its time.
+    for (call, before) in LOOKS.into_iter().zip(before) {
+        env.wait_for_calls(call, before + 2);
+    }
+    env.cloud.change(|world| world.roles.clear());
+    run.wait()
+        .ends_with(0)
+        .says("somebody else has changed something meanwhile")
+        .says("done: create role `CVM_QcsRole`");
+    env.assert_authorized();
 }
 
 #[test]
@@ -341,15 +535,16 @@ fn missing_rights_are_named() {
     env.cloud.change(|world| {
         world.denied.insert("CreatePolicy".to_owned());
     });
-    let run = env.line(&format!("{AUTHORIZE} --output json")).ends_with(4);
+    let run = env.line(&format!("{AUTHORIZE} --output json"));
+    let run = run.ends_with(4).prints("");
     let hint = run.error_json()["hint"].to_string();
+    assert!(
+        hint.contains("done before: create role `CVM_QcsRole`"),
+        "{hint}"
+    );
     for right in ["cam:CreateRole", "cam:CreatePolicy", "cam:AttachRolePolicy"] {
         assert!(hint.contains(right), "{right}: {hint}");
     }
-    let report = run.json();
-    assert_eq!(report["state"], "incomplete");
-    assert_eq!(report["steps"][0]["done"], true);
-    assert_eq!(report["steps"][1]["done"], false);
     // Once the right is there, the same command completes it.
     env.cloud.change(|world| world.denied.clear());
     env.line(AUTHORIZE).ends_with(0);
@@ -465,12 +660,17 @@ fn image_makes_no_role_for_an_export_that_is_refused_anyway() {
     env.assert_authorized();
     // A copy is judged as the copy, and a check that is skipped does not count.
     for line in [
-        "image --id img-faraway6 --bucket exports --prefix c --copy-to-bucket-region --authorize --yes",
-        "image --id img-window03 --bucket exports --prefix w --skip-check platform --authorize --yes --no-wait",
+        "image --id img-linux001 --bucket north --prefix c --copy-to-bucket-region --authorize --yes",
+        "image --id img-window03 --bucket north --prefix w --copy-to-bucket-region --skip-check platform --authorize --yes",
     ] {
         let env = fresh();
+        env.cloud.change(|world| {
+            world.copy_seconds = Some(0.0);
+            world.add_bucket("north-1250000000", "ap-beijing".parse().expect("region"));
+        });
         drop(env.line(line));
-        env.assert_authorized();
+        let (_, policies) = env.access();
+        assert_eq!(policies, ["cvm-export-north-1250000000"], "{line}");
     }
 }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::export::{
-    Access, AccessPlan, Authorizer, Effect, ExportRequest, Grant, Intent, Known, Left, PlannedStep,
-    WritingPreset, check_role,
+    Access, AccessPlan, Authorizer, Destination, Effect, Existing, ExportRequest, Fact, Grant,
+    Intent, Known, Left, OwnPolicy, PlannedStep, WritingPreset, check_role, look_around,
 };
-use cvm_export::model::{BucketName, Prefix, RoleName, Verdict, printable_json};
+use cvm_export::model::{BucketName, Prefix, Region, RoleName, Verdict, printable_json};
 use serde::Serialize;
 
-use super::consent::{CHANGES, Consent};
+use super::consent::Consent;
 use super::exit::Exit;
 use super::settings::{JournalUse, Session};
 use super::{Context, Names, values};
@@ -21,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// The bucket that may be written to, by a policy of its own
+    /// The bucket that may be written to, by a policy of its own; without it and --preset, what exists is
+    /// shown
     #[arg(long, alias = "BucketName", value_name = "BUCKET")]
     bucket: Option<BucketName>,
 
@@ -36,7 +37,7 @@ pub(crate) struct Args {
 
     /// Attach this preset policy instead, which allows writing to every bucket:
     /// QcloudCOSDataWriteOnly, QcloudCOSDataFullControl or QcloudCOSFullAccess
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "bucket")]
     preset: Option<WritingPreset>,
 
     /// The CAM role that CVM takes on to write to the bucket
@@ -89,17 +90,46 @@ struct Report<'a> {
     bucket: Option<&'a BucketName>,
     prefix: Option<&'a Prefix>,
     preset: Option<WritingPreset>,
+    existing: &'a Existing,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_policies: Option<&'a [OwnPolicy]>,
     steps: &'a [PlannedStep],
-    left: &'a [Left],
+    left: Vec<Left>,
     state: State,
 }
 
 impl<'a> Report<'a> {
-    fn new(access: &'a Access, intent: Intent, plan: &'a AccessPlan, state: State) -> Self {
+    fn new(
+        access: &'a Access,
+        intent: Intent,
+        existing: &'a Existing,
+        plan: &'a AccessPlan,
+        state: State,
+        context: &Context<'_>,
+    ) -> Self {
         let (bucket, prefix, preset) = match &access.grant {
             Grant::Bucket { bucket, prefix, .. } => (Some(bucket), prefix.as_ref(), None),
             Grant::Preset(preset) => (None, None, Some(*preset)),
         };
+        Self {
+            bucket,
+            prefix,
+            preset,
+            ..Self::about(intent, existing, plan, state, context)
+        }
+    }
+
+    fn about(
+        intent: Intent,
+        existing: &'a Existing,
+        plan: &'a AccessPlan,
+        state: State,
+        context: &Context<'_>,
+    ) -> Self {
+        let left = plan.left.iter().map(|left| Left {
+            what: left.what.clone(),
+            why: context.printer.advice(&left.why),
+        });
         Self {
             schema: "cvm-export.authorize.v1",
             intent: match intent {
@@ -107,84 +137,224 @@ impl<'a> Report<'a> {
                 Intent::Revoke => "revoke",
             },
             role: &plan.role,
-            bucket,
-            prefix,
-            preset,
+            bucket: None,
+            prefix: None,
+            preset: None,
+            existing,
+            own_policies: None,
             steps: &plan.steps,
-            left: &plan.left,
+            left: left.collect(),
             state,
         }
     }
 }
 
-pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
-    if args.bucket.is_none() && args.preset.is_none() {
-        return Err(Error::new(
-            ErrorKind::Usage,
-            "neither --bucket nor --preset says what the role may write to",
-        )
-        .with_hint(match args.revoke {
-            false => {
-                "`cvm-export authorize --bucket NAME` is about one bucket; \
-                 `--preset QcloudCOSDataWriteOnly` is about every bucket of the account"
-            }
-            true => {
-                "`cvm-export authorize --revoke --bucket NAME` takes back what was made for that bucket, \
-                 `--revoke --preset NAME` a preset policy"
-            }
-        }));
+/// What the command line is about.
+enum Wish {
+    Bucket(BucketName),
+    Preset(WritingPreset),
+}
+
+impl Args {
+    fn wish(&self) -> Option<Wish> {
+        let preset = self.preset.map(Wish::Preset);
+        preset.or_else(|| self.bucket.clone().map(Wish::Bucket))
     }
-    let intent = if args.revoke {
-        Intent::Revoke
-    } else {
-        Intent::Authorize
+
+    fn intent(&self) -> Intent {
+        match self.revoke {
+            true => Intent::Revoke,
+            false => Intent::Authorize,
+        }
+    }
+}
+
+pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
+    let Some(wish) = args.wish() else {
+        return look(&args, context).await;
     };
+    let intent = args.intent();
     let names = Names {
         bucket: args.bucket.as_ref(),
         ..Names::default()
     };
-    let (access, plan, result) = context
+    let (access, existing, plan, result) = context
         .with_session(names, JournalUse::IfThere, async |session| {
-            let grant = match (args.preset, &args.bucket) {
-                (None, Some(bucket)) => {
-                    let destination = super::resolve(context, &session, bucket).await?;
-                    Grant::Bucket {
-                        bucket: destination.bucket,
-                        region: destination.region,
-                        prefix: args.prefix.clone(),
-                    }
-                }
-                (preset, _) => Grant::Preset(preset.unwrap_or(WritingPreset::DataWriteOnly)),
-            };
-            let access = Access {
-                role: args.role_name.clone(),
-                grant,
-            };
+            let access = args.access(wish, context, &session).await?;
             let cancel = context.signals.cancel();
             let authorizer = Authorizer::new(session.cloud.clone(), access, intent, cancel)?;
-            let mut plan = authorizer.plan().await?;
+            let (existing, mut plan) = authorizer.survey().await?;
             let consent = if args.dry_run {
                 Consent::Print
             } else {
                 Consent::asked_for(args.yes)
             };
-            let result = settle(context, &authorizer, &mut plan, consent, args.timeout).await;
+            let settling = settle(
+                context,
+                &authorizer,
+                &existing,
+                &mut plan,
+                consent,
+                args.timeout,
+            );
+            let result = settling.await;
             // The authorizer itself must end here: its client speaks on the events' channel, whose end is
             // waited for.
-            Ok((authorizer.access().clone(), plan, result))
+            Ok((authorizer.access().clone(), existing, plan, result))
         })
         .await?;
-    let state = match &result {
-        Ok(state) => *state,
-        Err(_) if plan.steps.iter().any(|planned| planned.done) => State::Incomplete,
-        Err(_) => State::Planned,
+    let done: Vec<String> = plan
+        .steps
+        .iter()
+        .filter(|planned| planned.done)
+        .map(|planned| planned.step.to_string())
+        .collect();
+    let report = |state| {
+        let report = Report::new(&access, intent, &existing, &plan, state, context);
+        context.printer.json(&report);
     };
-    context
-        .printer
-        .json(&Report::new(&access, intent, &plan, state));
-    match result? {
-        State::NotSeenYet => Ok(Exit::StillRunning),
-        _ => Ok(Exit::Done),
+    match result {
+        Ok(state) => {
+            report(state);
+            Ok(match state {
+                State::NotSeenYet => Exit::StillRunning,
+                _ => Exit::Done,
+            })
+        }
+        Err(error) if error.kind() == ErrorKind::Interrupted => {
+            report(match done.is_empty() {
+                true => State::Planned,
+                false => State::Incomplete,
+            });
+            Err(error)
+        }
+        // There is no object then, so that the error must say what stands.
+        Err(error) if !done.is_empty() => {
+            let hint = error
+                .hint()
+                .map_or_else(String::new, |hint| format!("{hint}; "));
+            let hint = format!("{hint}done before: {}", done.join(", "));
+            Err(error.with_hint(hint))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Shows what exists where nothing is named, and how to go on; changes nothing.
+async fn look(args: &Args, context: &Context<'_>) -> Result<Exit, Error> {
+    let role = &args.role_name;
+    let (existing, own) = context
+        .with_session(Names::default(), JournalUse::IfThere, async |session| {
+            let looking = look_around(&session.cloud, region_of(&session), role);
+            context.until_signalled(looking).await
+        })
+        .await?;
+    let printer = context.printer;
+    for line in existing.lines(role) {
+        printer.data(&line);
+    }
+    for policy in &own {
+        let carriers = match policy.carriers {
+            Some(0) => "nobody carries it".to_owned(),
+            Some(count) => format!("{} it", plural_carriers(count)),
+            None => "who carries it is not known".to_owned(),
+        };
+        let way = policy
+            .revocation
+            .as_ref()
+            .map_or_else(String::new, |command| {
+                format!(
+                    "; {} takes it back",
+                    printer.advice(&format!("`{command}`"))
+                )
+            });
+        printer.data(&format!(
+            "cvm-export made policy `{}`: {carriers}{way}",
+            policy.name
+        ));
+    }
+    if own.is_empty() {
+        printer.data("cvm-export made no policy");
+    }
+    printer.note("nothing was changed");
+    printer.note(&printer.advice(match args.intent() {
+        Intent::Authorize => {
+            "`cvm-export authorize --bucket NAME` lets CVM write to one bucket; \
+             `cvm-export authorize --preset QcloudCOSDataWriteOnly` to every bucket of the account"
+        }
+        Intent::Revoke => {
+            "`cvm-export authorize --revoke --bucket NAME` takes back what was made for that bucket, \
+             `cvm-export authorize --revoke --preset NAME` a preset policy; a role of its own goes with the last"
+        }
+    }));
+    let none = AccessPlan::empty(role);
+    printer.json(&Report {
+        own_policies: Some(&own),
+        ..Report::about(args.intent(), &existing, &none, State::Unchanged, context)
+    });
+    Ok(Exit::Done)
+}
+
+fn plural_carriers(count: u64) -> String {
+    match count {
+        1 => "1 user, group or role carries".to_owned(),
+        count => format!("{count} users, groups or roles carry"),
+    }
+}
+
+/// The region that was said, which matters where a region reaches CAM by a host of its own.
+fn region_of(session: &Session) -> Option<&Region> {
+    let ambient = session.region.ambient.as_ref().map(|(region, _)| region);
+    session.region.flag.as_ref().or(ambient)
+}
+
+impl Args {
+    async fn access(
+        &self,
+        wish: Wish,
+        context: &Context<'_>,
+        session: &Session,
+    ) -> Result<Access, Error> {
+        let (grant, region) = match wish {
+            Wish::Preset(preset) => (Grant::Preset(preset), region_of(session).cloned()),
+            Wish::Bucket(bucket) => {
+                let destination = super::resolve(context, session, &bucket).await?;
+                if !self.revoke {
+                    warn_of_no_bucket(context, &destination);
+                }
+                let region = Some(destination.region.clone());
+                let grant = Grant::Bucket {
+                    bucket: destination.bucket,
+                    region: destination.region,
+                    prefix: self.prefix.clone(),
+                };
+                (grant, region)
+            }
+        };
+        Ok(Access {
+            role: self.role_name.clone(),
+            grant,
+            region,
+        })
+    }
+}
+
+/// Warns where the policy would be for a bucket that is not there: it may be made later, or be a slip of the
+/// pen.
+fn warn_of_no_bucket(context: &Context<'_>, destination: &Destination) {
+    let (bucket, region) = (&destination.bucket, &destination.region);
+    let Fact::Known(buckets) = &destination.buckets else {
+        return;
+    };
+    match buckets.iter().find(|entry| entry.name == *bucket) {
+        None => context.printer.warning(&format!(
+            "the account lists no bucket `{bucket}`; the policy is for one of that name in {region}"
+        )),
+        Some(entry) if entry.region != *region => context.printer.warning(&format!(
+            "bucket `{bucket}` is in {}; the policy is for one of that name in {region}",
+            entry.region
+        )),
+        Some(_) => {}
     }
 }
 
@@ -218,10 +388,11 @@ pub(super) async fn where_needed(
                 // A policy for one prefix would take the right of exports under others away.
                 prefix: None,
             },
+            region: Some(request.region.clone()),
         };
         let cancel = context.signals.cancel();
         let authorizer = Authorizer::new(session.cloud.clone(), access, Intent::Authorize, cancel)?;
-        let mut plan = authorizer.plan().await?;
+        let (existing, mut plan) = authorizer.survey().await?;
         if plan.replaces_a_policy() {
             return Err(Error::new(
                 ErrorKind::Precondition,
@@ -233,49 +404,71 @@ pub(super) async fn where_needed(
                 authorizer.command()
             )));
         }
-        settle(context, &authorizer, &mut plan, consent, PATIENCE).await?;
+        settle(
+            context,
+            &authorizer,
+            &existing,
+            &mut plan,
+            consent,
+            PATIENCE,
+        )
+        .await?;
         break;
     }
     Ok(())
 }
 
-/// Shows `plan`, asks where that is due, carries it out, and waits until it is seen.
+/// Shows what exists and `plan`, asks where that is due, carries it out, and waits until it is seen.
 async fn settle(
     context: &Context<'_>,
     authorizer: &Authorizer,
+    existing: &Existing,
     plan: &mut AccessPlan,
     consent: Consent,
     patience: Duration,
 ) -> Result<State, Error> {
     let printer = context.printer;
-    let goal = goal(authorizer, plan);
-    // What is agreed to must have been seen, however quiet the run.
-    match consent {
-        Consent::Print => show(plan, |line| printer.data(line)),
-        // What others will be able to do must not be missed, whoever agreed to it.
-        Consent::Ask | Consent::Given => show(plan, |line| printer.stderr(line)),
-        Consent::ShowOnly => show(plan, |line| printer.note(line)),
+    for line in existing.lines(&authorizer.access().role) {
+        match consent {
+            // Nothing of it changes.
+            Consent::Given => printer.note(&line),
+            consent => context.show(consent, &line),
+        }
     }
+    show(context, plan, consent);
     if plan.steps.is_empty() {
-        printer.note(&format!("nothing to change: {goal}"));
+        printer.note(&format!("nothing to change: {}", goal(authorizer, plan)));
         return Ok(State::Unchanged);
     }
-    match consent {
-        Consent::Print | Consent::ShowOnly => {
-            printer.note("nothing was changed");
-            return Ok(State::Planned);
-        }
-        Consent::Ask => context.ask(&CHANGES).await?,
-        Consent::Given => {}
+    if !context.agree(consent).await? {
+        return Ok(State::Planned);
     }
-    let carried_out = authorizer.carry_out(plan).await;
+    let mut carried_out = authorizer.carry_out(plan).await;
+    if let (Err(error), Consent::Given) = (&carried_out, consent)
+        && error.kind() == ErrorKind::Precondition
+    {
+        // Another run of this command may be at it; whatever there is to do was agreed to beforehand.
+        let mut anew = authorizer.plan().await?;
+        let done: Vec<PlannedStep> = plan
+            .steps
+            .drain(..)
+            .filter(|planned| planned.done)
+            .collect();
+        if !anew.replaces_a_policy() {
+            printer.note("somebody else has changed something meanwhile; what is left now:");
+            show(context, &anew, consent);
+            carried_out = authorizer.carry_out(&mut anew).await;
+        }
+        *plan = anew;
+        plan.steps.splice(0..0, done);
+    }
     for planned in plan.steps.iter().filter(|planned| planned.done) {
         printer.note(&format!("done: {}", planned.step));
     }
     carried_out?;
     Ok(match authorizer.await_effect(patience).await? {
         Effect::Seen => {
-            printer.note(&goal);
+            printer.note(&goal(authorizer, plan));
             State::Done
         }
         Effect::NotYet => {
@@ -293,12 +486,19 @@ fn goal(authorizer: &Authorizer, plan: &AccessPlan) -> String {
     let (role, grant) = (&plan.role, &authorizer.access().grant);
     match authorizer.intent() {
         Intent::Authorize => format!("role `{role}` trusts CVM and may {grant}"),
-        Intent::Revoke => format!("nothing that cvm-export made lets role `{role}` {grant}"),
+        Intent::Revoke if plan.still.is_empty() => {
+            format!("nothing that is known to be made by cvm-export lets role `{role}` {grant}")
+        }
+        Intent::Revoke => format!(
+            "role `{role}` may still write there, by {}, as what stays says",
+            plan.still.join(", ")
+        ),
     }
 }
 
 /// Writes the changes and what stays as text.
-fn show(plan: &AccessPlan, line: impl Fn(&str)) {
+fn show(context: &Context<'_>, plan: &AccessPlan, consent: Consent) {
+    let line = |line: &str| context.show(consent, line);
     for planned in &plan.steps {
         line(&format!("will {}", planned.step));
         for (word, document) in planned.step.documents() {
@@ -309,6 +509,7 @@ fn show(plan: &AccessPlan, line: impl Fn(&str)) {
         }
     }
     for left in &plan.left {
-        line(&format!("stays: {}, because {}", left.what, left.why));
+        let why = context.printer.advice(&left.why);
+        line(&format!("stays: {}, because {why}", left.what));
     }
 }

@@ -276,6 +276,9 @@ pub struct ListedPolicy {
     /// Its name.
     #[serde(default, deserialize_with = "null_as_default")]
     pub policy_name: CloudText,
+    /// What its maker wrote about it.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub description: CloudText,
     /// How many users, groups and roles it is attached to.
     #[serde(default)]
     pub attach_entity_count: Option<u64>,

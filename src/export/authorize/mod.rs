@@ -8,25 +8,29 @@
 //! run that was interrupted, or whose answer was lost, is completed by looking again: nothing is made
 //! twice. Whoever calls this asks; nothing in here does.
 
+mod existing;
 mod plan;
+mod revoke;
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+pub use existing::{Existing, ExistingPolicy, ExistingRole, OwnPolicy};
 pub use plan::{Access, AccessPlan, Grant, Left, PlannedStep, Step};
 
 use crate::clock::Stopwatch;
 use crate::cloud::Cloud;
 use crate::cloud::actions::cam::{
     AttachRolePolicy, CreatePolicy, CreateRole, DeletePolicy, DeleteRole, DetachRolePolicy,
-    GetPolicy, GetRole, ListPolicies, UpdateAssumeRolePolicy, UpdatePolicy,
+    GetPolicy, GetRole, ListPolicies, ListedPolicy, UpdateAssumeRolePolicy, UpdatePolicy,
 };
 use crate::cloud::api::{ApiError, ApiErrorKind};
 use crate::error::{Error, ErrorKind};
-use crate::export::preflight::{fetch_attached, says_no_such_role};
+use crate::export::preflight::{fetch_attached, fetch_documents, says_no_such_role};
 use crate::model::{Region, RoleName};
-use plan::{Found, FoundPolicy, FoundRole, plan, plan_revocation};
+use plan::{Found, FoundPolicy, FoundRole, plan};
+use revoke::plan_revocation;
 
 /// The largest page of CAM's lists, and the last one that can be asked for (page 598/34570).
 const PAGE_LIMIT: u64 = 200;
@@ -44,6 +48,9 @@ const TAKEN_LOOKS: usize = 22;
 /// The pause between the first looks for an effect, and the longest one. CAM allows 20 calls a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// How the names of all policies begin that are made here.
+const POLICY_NAMES: &str = "cvm-export-";
 
 /// The rights that looking needs.
 const RIGHTS_TO_LOOK: &[&str] = &[
@@ -124,14 +131,40 @@ impl Authorizer {
     /// [`ErrorKind::Permission`] where the caller may not look, [`ErrorKind::Precondition`] where
     /// the change would touch what others made, and whatever keeps the cloud from answering.
     pub async fn plan(&self) -> Result<AccessPlan, Error> {
-        let looking = self.look();
-        let found = tokio::select! {
+        self.plan_for(&self.find().await?)
+    }
+
+    /// As [`Authorizer::plan`], with what exists, whose custom policies are read as far as that is allowed.
+    ///
+    /// # Errors
+    /// As [`Authorizer::plan`].
+    pub async fn survey(&self) -> Result<(Existing, AccessPlan), Error> {
+        let mut found = self.find().await?;
+        let reading = fetch_documents(
+            &self.cloud,
+            self.access.region.as_ref(),
+            &mut found.attached,
+        );
+        tokio::select! {
             () = self.cancel.cancelled() => return Err(self.interrupted()),
-            found = looking => found.map_err(|error| self.not_allowed(error, RIGHTS_TO_LOOK))?,
-        };
+            read = reading => read?,
+        }
+        let existing = Existing::of(&found, Some(&self.access.grant));
+        Ok((existing, self.plan_for(&found)?))
+    }
+
+    async fn find(&self) -> Result<Found, Error> {
+        let looking = self.look();
+        tokio::select! {
+            () = self.cancel.cancelled() => Err(self.interrupted()),
+            found = looking => found.map_err(|error| self.not_allowed(error, RIGHTS_TO_LOOK)),
+        }
+    }
+
+    fn plan_for(&self, found: &Found) -> Result<AccessPlan, Error> {
         match self.intent {
-            Intent::Authorize => plan(&found, &self.access),
-            Intent::Revoke => Ok(plan_revocation(&found, &self.access)),
+            Intent::Authorize => plan(found, &self.access),
+            Intent::Revoke => Ok(plan_revocation(found, &self.access)),
         }
     }
 
@@ -169,6 +202,10 @@ impl Authorizer {
                 misses += 1;
                 self.rest(pause).await?;
                 pause = (pause * 2).min(LONGEST_PAUSE);
+            } else if says_gone(&error) && losses < LOOKS_AFTER_LOSS {
+                // Somebody takes back what this makes: what is left to do may be more than was shown.
+                losses += 1;
+                self.catch_up(plan).await?;
             } else if says_taken(&error) {
                 // Somebody was faster, or an earlier run's change is only seen now.
                 self.look_until_seen(plan, place).await?;
@@ -253,7 +290,7 @@ impl Authorizer {
     }
 
     async fn look(&self) -> Result<Found, ApiError> {
-        let (cloud, region) = (&self.cloud, self.access.region());
+        let (cloud, region) = (&self.cloud, self.access.region.as_ref());
         let (role, attached, policy) = tokio::try_join!(
             fetch_role(cloud, region, &self.access.role),
             fetch_attached(cloud, region, &self.access.role),
@@ -274,7 +311,7 @@ impl Authorizer {
     }
 
     async fn take(&self, step: &Step) -> Result<(), ApiError> {
-        let (cloud, region) = (&self.cloud, self.access.region());
+        let (cloud, region) = (&self.cloud, self.access.region.as_ref());
         match step.clone() {
             Step::CreateRole {
                 role: role_name,
@@ -360,22 +397,8 @@ impl Authorizer {
         }
     }
 
-    /// The error of a call, with the rights that the whole command needs where one is missing.
     fn not_allowed(&self, error: ApiError, rights: &[&str]) -> Error {
-        let is_denied = error.kind() == ApiErrorKind::NotPermitted;
-        let error = Error::from(error);
-        if !is_denied {
-            return error;
-        }
-        let rights: Vec<String> = rights
-            .iter()
-            .map(|right| format!("`cam:{right}`"))
-            .collect();
-        error.with_hint(format!(
-            "allow {} to these credentials, or have somebody run `{}` who may; what was done before stands",
-            rights.join(", "),
-            self.command()
-        ))
+        not_allowed(error, rights, &self.command())
     }
 
     fn interrupted(&self) -> Error {
@@ -385,6 +408,81 @@ impl Authorizer {
         )
         .with_hint(format!("`{}` run again completes it", self.command()))
     }
+}
+
+/// The error of a call, with the rights that the whole `command` needs where one is missing.
+fn not_allowed(error: ApiError, rights: &[&str], command: &str) -> Error {
+    let is_denied = error.kind() == ApiErrorKind::NotPermitted;
+    let error = Error::from(error);
+    if !is_denied {
+        return error;
+    }
+    let rights: Vec<String> = rights
+        .iter()
+        .map(|right| format!("`cam:{right}`"))
+        .collect();
+    error.with_hint(format!(
+        "allow {} to these credentials, or have somebody run `{command}` who may; what was done before stands",
+        rights.join(", ")
+    ))
+}
+
+/// The role `name` with what hangs on it, and every policy of the account that an earlier run made.
+///
+/// # Errors
+/// [`ErrorKind::Permission`] where the caller may not look, and whatever keeps the cloud from answering.
+pub async fn look_around(
+    cloud: &Cloud,
+    region: Option<&Region>,
+    name: &RoleName,
+) -> Result<(Existing, Vec<OwnPolicy>), Error> {
+    let looking = async {
+        tokio::try_join!(
+            fetch_role(cloud, region, name),
+            fetch_attached(cloud, region, name),
+            list_policies(cloud, region, POLICY_NAMES, |entry| {
+                OwnPolicy::of(
+                    &entry.policy_name,
+                    &entry.description,
+                    entry.attach_entity_count,
+                )
+            }),
+        )
+    };
+    let (role, attached, own) = looking
+        .await
+        .map_err(|error| not_allowed(error, RIGHTS_TO_LOOK, "cvm-export authorize"))?;
+    let found = Found {
+        role,
+        attached,
+        policy: None,
+    };
+    Ok((Existing::of(&found, None), own))
+}
+
+/// What `pick` takes of the account's own policies that have `keyword` in their names.
+async fn list_policies<T>(
+    cloud: &Cloud,
+    region: Option<&Region>,
+    keyword: &str,
+    mut pick: impl FnMut(ListedPolicy) -> Option<T>,
+) -> Result<Vec<T>, ApiError> {
+    let mut picked = Vec::new();
+    for page in 1..=PAGE_LIMIT {
+        let call = ListPolicies {
+            rp: PAGE_LIMIT,
+            page,
+            scope: "Local",
+            keyword: keyword.to_owned(),
+        };
+        let list = cloud.call(region, &call).await?.value.list;
+        let is_last = (list.len() as u64) < PAGE_LIMIT;
+        picked.extend(list.into_iter().filter_map(&mut pick));
+        if is_last {
+            break;
+        }
+    }
+    Ok(picked)
 }
 
 async fn fetch_role(
@@ -414,35 +512,23 @@ async fn fetch_policy(
     region: Option<&Region>,
     name: &str,
 ) -> Result<Option<FoundPolicy>, ApiError> {
-    for page in 1..=PAGE_LIMIT {
-        let call = ListPolicies {
-            rp: PAGE_LIMIT,
-            page,
-            scope: "Local",
-            keyword: name.to_owned(),
-        };
-        let list = cloud.call(region, &call).await?.value.list;
-        let is_last = (list.len() as u64) < PAGE_LIMIT;
-        let mut named = list.into_iter().filter(|entry| entry.policy_name == *name);
-        if let Some(entry) = named.next() {
-            let policy_id = entry.policy_id;
-            return match cloud.call(region, &GetPolicy { policy_id }).await {
-                Ok(answer) => Ok(Some(FoundPolicy {
-                    id: policy_id,
-                    description: answer.value.description,
-                    document: answer.value.policy_document,
-                    carriers: entry.attach_entity_count,
-                })),
-                // Deleted between the two looks.
-                Err(error) if says_gone(&error) => Ok(None),
-                Err(error) => Err(error),
-            };
-        }
-        if is_last {
-            break;
-        }
+    let named = |entry: ListedPolicy| (entry.policy_name == *name).then_some(entry);
+    let found = list_policies(cloud, region, name, named).await?;
+    let Some(entry) = found.into_iter().next() else {
+        return Ok(None);
+    };
+    let policy_id = entry.policy_id;
+    match cloud.call(region, &GetPolicy { policy_id }).await {
+        Ok(answer) => Ok(Some(FoundPolicy {
+            id: policy_id,
+            description: answer.value.description,
+            document: answer.value.policy_document,
+            carriers: entry.attach_entity_count,
+        })),
+        // Deleted between the two looks.
+        Err(error) if says_gone(&error) => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(None)
 }
 
 /// Whether a name that was to be used is taken (error lists of the SDKs, `cam/v20190116`).

@@ -11,8 +11,13 @@ use crate::export::preflight::AttachedPolicy;
 use crate::export::role::{self, WritingPreset};
 use crate::model::{BucketName, CloudText, Prefix, Region, RoleName, shell_line};
 
-/// What descriptions hold by which a later run knows its own roles and policies.
-const MARK: &str = "(made by cvm-export authorize)";
+/// What descriptions hold by which a later run knows its own roles and policies. CAM has no such place for
+/// what is attached to a role, nor for a statement in its trust document.
+pub(super) const MARK: &str = "(made by cvm-export authorize)";
+
+/// The parts of the description of a policy for a bucket; the bucket stands between them, the role behind.
+const POLICY_OF: &str = "Lets CVM write exported images to ";
+const AS_ROLE: &str = " as ";
 
 /// The length of a policy's name (console of CAM; names are of ASCII here).
 const POLICY_NAME_LIMIT: usize = 128;
@@ -84,17 +89,11 @@ pub struct Access {
     pub role: RoleName,
     /// What it may do.
     pub grant: Grant,
+    /// The region by whose hosts CAM is asked, where one is known; finance regions have their own.
+    pub region: Option<Region>,
 }
 
 impl Access {
-    /// The region by whose hosts CAM is asked; finance regions have their own.
-    pub(super) fn region(&self) -> Option<&Region> {
-        match &self.grant {
-            Grant::Bucket { region, .. } => Some(region),
-            Grant::Preset(_) => None,
-        }
-    }
-
     /// The name of the policy. The one for a bucket follows from bucket and role, so that a later run
     /// finds it, and that no two roles share one.
     #[must_use]
@@ -112,6 +111,15 @@ impl Access {
         let mut name = format!("cvm-export-{bucket}-{role}");
         name.truncate(POLICY_NAME_LIMIT);
         name
+    }
+
+    /// The command that takes a policy back whose description says what it is `about`.
+    pub(super) fn revocation_of(about: &str) -> Option<String> {
+        let (bucket, role) = about.strip_prefix(POLICY_OF)?.split_once(AS_ROLE)?;
+        let (bucket, role) = (bucket.parse().ok()?, role.parse().ok()?);
+        let mut words = role::authorize_words(&role, &bucket, None);
+        words.push("--revoke".to_owned());
+        Some(shell_line(&words))
     }
 
     /// The command that is about this access, for hints.
@@ -341,23 +349,28 @@ pub struct AccessPlan {
     pub steps: Vec<PlannedStep>,
     /// What stays.
     pub left: Vec<Left>,
+    /// What goes on to allow writing after a revocation.
+    pub still: Vec<String>,
 }
 
 impl AccessPlan {
-    fn new(role: &RoleName) -> Self {
+    /// Nothing to do about `role`.
+    #[must_use]
+    pub fn empty(role: &RoleName) -> Self {
         Self {
             role: role.clone(),
             steps: Vec::new(),
             left: Vec::new(),
+            still: Vec::new(),
         }
     }
 
-    fn push(&mut self, step: Step) {
+    pub(super) fn push(&mut self, step: Step) {
         let done = false;
         self.steps.push(PlannedStep { step, done });
     }
 
-    fn leave(&mut self, what: impl Into<String>, why: impl Into<String>) {
+    pub(super) fn leave(&mut self, what: impl Into<String>, why: impl Into<String>) {
         let (what, why) = (what.into(), why.into());
         self.left.push(Left { what, why });
     }
@@ -409,7 +422,7 @@ impl AccessPlan {
 /// [`ErrorKind::Precondition`] where that would touch what is not ours, or what cannot be read.
 pub(super) fn plan(found: &Found, wanted: &Access) -> Result<AccessPlan, Error> {
     let name = found.role.as_ref().map_or(&wanted.role, |role| &role.name);
-    let mut plan = AccessPlan::new(name);
+    let mut plan = AccessPlan::empty(name);
     match &found.role {
         None => plan.push(Step::CreateRole {
             role: name.clone(),
@@ -445,12 +458,12 @@ pub(super) fn plan(found: &Found, wanted: &Access) -> Result<AccessPlan, Error> 
                 );
                 return Ok(plan);
             }
-            let document = policy_document(&wanted.grant);
+            let document = policy_document(&wanted.grant)?;
             match &found.policy {
                 None => plan.push(Step::CreatePolicy {
                     policy: policy.clone(),
                     document,
-                    description: format!("Lets CVM write exported images to {bucket} {MARK}"),
+                    description: format!("{POLICY_OF}{bucket}{AS_ROLE}{name} {MARK}"),
                 }),
                 Some(existing) => {
                     let before = serde_json::from_str(existing.document.as_str());
@@ -482,107 +495,31 @@ pub(super) fn plan(found: &Found, wanted: &Access) -> Result<AccessPlan, Error> 
     Ok(plan)
 }
 
-fn carries(found: &Found, policy: &str, is_preset: bool) -> bool {
+pub(super) fn carries(found: &Found, policy: &str, is_preset: bool) -> bool {
     found
         .attached
         .iter()
         .any(|attached| attached.name == *policy && attached.is_preset == is_preset)
 }
 
-/// The way back: takes away what carries our mark, and nothing else.
-pub(super) fn plan_revocation(found: &Found, unwanted: &Access) -> AccessPlan {
-    let name = found
-        .role
-        .as_ref()
-        .map_or(&unwanted.role, |role| &role.name);
-    let mut plan = AccessPlan::new(name);
-    let is_own_role = found
-        .role
-        .as_ref()
-        .is_some_and(|role| role.description.as_str().contains(MARK));
-    let policy = unwanted.policy_name();
-    let mut detached = false;
-    match &unwanted.grant {
-        Grant::Preset(_) if !carries(found, &policy, true) => {}
-        Grant::Preset(_) if is_own_role => {
-            detached = true;
-            plan.push(Step::DetachPolicy {
-                role: name.clone(),
-                policy: policy.clone(),
-            });
-        }
-        Grant::Preset(_) => plan.leave(
-            format!("policy `{policy}` on role `{name}`"),
-            "the role was not made by cvm-export, and nothing tells who attached a preset policy",
-        ),
-        Grant::Bucket { .. } => match &found.policy {
-            None => {}
-            Some(existing) if existing.description.as_str().contains(MARK) => {
-                if carries(found, &policy, false) {
-                    detached = true;
-                    plan.push(Step::DetachPolicy {
-                        role: name.clone(),
-                        policy: policy.clone(),
-                    });
-                }
-                let what = format!("policy `{policy}`");
-                match existing.carriers {
-                    None => plan.leave(what, "the cloud does not say whether others carry it"),
-                    Some(count) if count > u64::from(detached) => {
-                        plan.leave(what, "other users, groups or roles carry it as well");
-                    }
-                    Some(_) => plan.push(Step::DeletePolicy {
-                        policy: policy.clone(),
-                        policy_id: existing.id,
-                    }),
-                }
-            }
-            Some(_) => plan.leave(
-                format!("policy `{policy}`"),
-                "it was not made by cvm-export",
-            ),
-        },
-    }
-    let Some(role) = &found.role else {
-        return plan;
-    };
-    let others: Vec<&str> = found
-        .attached
-        .iter()
-        .map(|attached| attached.name.as_str())
-        .filter(|attached| !detached || *attached != policy)
-        .collect();
-    let what = format!("role `{name}`");
-    if !is_own_role {
-        plan.leave(
-            what,
-            "it was not made by cvm-export; who may take it on stays as it is",
-        );
-    } else if !others.is_empty() {
-        plan.leave(what, format!("it carries {} as well", others.join(", ")));
-    } else if !role::trusts_cvm_alone(role.trust.as_str()) {
-        plan.leave(what, "others than CVM may take it on by now");
-    } else {
-        plan.push(Step::DeleteRole { role: name.clone() });
-    }
-    plan
-}
-
 /// What the policy for a bucket allows: what an upload by parts needs, and looking (actions: product
 /// page 436/31923; in resources of COS `uid` is the AppId). A preset has no document of ours.
-fn policy_document(grant: &Grant) -> Value {
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for a bucket without its AppId.
+fn policy_document(grant: &Grant) -> Result<Value, Error> {
     let Grant::Bucket {
         bucket,
         region,
         prefix,
     } = grant
     else {
-        return Value::Null;
+        return Ok(Value::Null);
     };
-    let app_id = bucket.app_id().unwrap_or("*");
+    let app_id = role::app_id(bucket)?;
     let start = prefix.as_ref().map_or("", Prefix::as_str);
     let whole = format!("qcs::cos:{region}:uid/{app_id}:{bucket}/");
-    json!({
+    Ok(json!({
         "version": "2.0",
         "statement": [{
             "effect": "allow",
@@ -601,7 +538,7 @@ fn policy_document(grant: &Grant) -> Value {
             ],
             "resource": [whole, format!("{whole}{start}*")],
         }],
-    })
+    }))
 }
 
 /// A document with what does not matter taken out: whether a single value stands in a list, and the

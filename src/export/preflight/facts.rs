@@ -26,7 +26,7 @@ use crate::export::request::{Disk, DiskRole, ExpectedFile, ExportRequest};
 use crate::export::resolve::Destination;
 use crate::model::{CloudText, ImageId, ObjectKey, Prefix, Region};
 pub use role::AttachedPolicy;
-pub(crate) use role::{fetch_attached, says_no_such_role};
+pub(crate) use role::{fetch_attached, fetch_documents, says_no_such_role};
 pub(super) use role::{fetch_policies, fetch_role};
 
 /// How long a look at the account may take.

@@ -9,7 +9,9 @@ pub use account::{AccountQuestion, AccountReport, Keys, check_account, check_rol
 pub use checks::check_image;
 pub(crate) use checks::judge;
 pub use facts::{AttachedPolicy, DryRun, Fact, Facts, disks, fetch_image};
-pub(crate) use facts::{GatherOptions, fetch_attached, find_elsewhere, gather, says_no_such_role};
+pub(crate) use facts::{
+    GatherOptions, fetch_attached, fetch_documents, find_elsewhere, gather, says_no_such_role,
+};
 pub use landing::LandingFacts;
 
 use crate::error::{Error, ErrorKind};

@@ -57,13 +57,22 @@ pub(in crate::export::preflight) async fn fetch_policies(
         Err(error) => return api_fact(Err(error)),
     };
     if !policies.iter().any(AttachedPolicy::is_writing_preset) {
-        let reading = policies
-            .iter_mut()
-            .filter(|policy| !policy.is_preset)
-            .map(|policy| read_document(cloud, region, policy));
-        futures_util::future::try_join_all(reading).await?;
+        fetch_documents(cloud, region, &mut policies).await?;
     }
     Ok(Fact::Known(policies))
+}
+
+/// Reads the documents of the custom policies among `policies`, as far as that is allowed.
+pub(crate) async fn fetch_documents(
+    cloud: &Cloud,
+    region: Option<&Region>,
+    policies: &mut [AttachedPolicy],
+) -> Result<(), Error> {
+    let reading = policies
+        .iter_mut()
+        .filter(|policy| !policy.is_preset)
+        .map(|policy| read_document(cloud, region, policy));
+    futures_util::future::try_join_all(reading).await.map(drop)
 }
 
 async fn read_document(
