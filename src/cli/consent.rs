@@ -16,7 +16,7 @@ pub(crate) struct Question {
 }
 
 /// For changes in the account, which were shown.
-pub(crate) const CHANGES: Question = Question {
+const CHANGES: Question = Question {
     text: "make these changes?",
     unchanged: "nothing was changed",
 };

@@ -60,6 +60,12 @@ fn nothing_is_made_without_consent_or_in_a_dry_run() {
         .ends_with(3)
         .says("will create the private bucket `fresh-1250000000` in ap-guangzhou")
         .says("nothing was changed");
+    // What is agreed to beforehand is said however quiet the run.
+    let quiet = world();
+    quiet
+        .line(&format!("{LINUX} --bucket fresh --yes -q"))
+        .ends_with(0)
+        .says("will create the private bucket `fresh-1250000000` in ap-guangzhou");
     env.line("image --id img-linux001 --bucket exports --prefix p --yes")
         .ends_with(2)
         .says("--create-bucket");

@@ -5,7 +5,7 @@ use cvm_export::export::{Destination, find_missing_bucket};
 use cvm_export::model::ImageId;
 
 use super::Context;
-use super::consent::{CHANGES, Consent};
+use super::consent::Consent;
 use super::settings::Session;
 
 /// Makes the bucket of `destination` in the region of `image_id`, when and only when it is missing and one of
@@ -29,20 +29,9 @@ pub(super) async fn where_missing(
     }
     let (bucket, region) = (&missing.bucket, &missing.region);
     let change = format!("create the private bucket `{bucket}` in {region}");
-    // What is agreed to must have been seen, however quiet the run.
-    match consent {
-        Consent::Ask => printer.stderr(&format!("will {change}")),
-        Consent::Print | Consent::ShowOnly | Consent::Given => {
-            printer.note(&format!("will {change}"));
-        }
-    }
-    match consent {
-        Consent::Print | Consent::ShowOnly => {
-            printer.note("nothing was changed");
-            return Ok(());
-        }
-        Consent::Ask => context.ask(&CHANGES).await?,
-        Consent::Given => {}
+    context.show(consent, &format!("will {change}"));
+    if !context.agree(consent).await? {
+        return Ok(());
     }
     let cancel = context.signals.cancel();
     missing.create(&session.cloud, destination, &cancel).await?;
