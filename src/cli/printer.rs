@@ -194,7 +194,7 @@ impl Printer {
         // Notes have shown them already, unless these were turned off.
         if self.loudness == Loudness::Quiet {
             let is_shown = |finding: &&Finding| finding.verdict != Verdict::Pass;
-            self.findings(error.findings().iter().filter(is_shown));
+            self.show_findings(error.findings().iter().filter(is_shown));
         }
         self.stderr(&format!("{} {error}", self.paint("31;1", "error:")));
         let causes = error.causes();
@@ -215,7 +215,7 @@ impl Printer {
     }
 
     /// Findings with their remedies, on stderr; what several checks say in the same words is said once.
-    pub(crate) fn findings<'f>(&self, findings: impl IntoIterator<Item = &'f Finding>) {
+    pub(crate) fn show_findings<'f>(&self, findings: impl IntoIterator<Item = &'f Finding>) {
         let mut told: Vec<(String, &Finding)> = Vec::new();
         for finding in findings {
             let says_the_same = |other: &Finding| {

@@ -305,7 +305,7 @@ impl Drawing {
             Verdict::Warn | Verdict::Fail => true,
         };
         let shown = findings.iter().filter(is_shown);
-        self.bars.suspend(|| self.printer.findings(shown));
+        self.bars.suspend(|| self.printer.show_findings(shown));
     }
 
     fn show_progress(&mut self, event: &Event, about: &str) {

@@ -206,12 +206,7 @@ fn every_check_that_fails_stops_before_the_submit_with_finding_and_remedy() {
         let line = case.line.replace("PPPP", &"p".repeat(840));
         let run = env.line(&format!("image {line}")).ends_with(3);
         assert_eq!(run.stdout, "", "{}", case.name);
-        for text in [
-            case.check,
-            case.says,
-            case.remedy,
-            "nothing was submitted",
-        ] {
+        for text in [case.check, case.says, case.remedy, "nothing was submitted"] {
             assert!(
                 run.stderr.contains(text),
                 "{}: `{text}` is missing in\n{}",

@@ -223,7 +223,7 @@ fn print(reports: &[PreflightReport], skipped: &[CheckName], context: &Context<'
             let unknown = |finding: &&Finding| finding.verdict == Verdict::Unknown;
             context
                 .printer
-                .findings(report.findings.iter().filter(unknown));
+                .show_findings(report.findings.iter().filter(unknown));
         }
         context
             .printer
