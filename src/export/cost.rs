@@ -176,7 +176,8 @@ impl CostFacts {
     }
 
     /// What is said of it in one line, where there is something to say.
-    pub(crate) fn line(&self, image_id: &ImageId) -> Option<String> {
+    #[must_use]
+    pub fn line(&self, image_id: &ImageId) -> Option<String> {
         let estimate = self.estimate.as_ref().ok()?;
         let line = estimate.export_line(&self.budget.prices);
         Some(format!("{image_id}: {line}"))
@@ -184,7 +185,7 @@ impl CostFacts {
 }
 
 impl Exporter {
-    /// What one export costs. The image is looked up where it is not known, and known from then on.
+    /// What one export takes and costs. The image is looked up where it is not known, and known from then on.
     ///
     /// # Errors
     /// Only for credentials that the cloud does not accept.
@@ -193,7 +194,7 @@ impl Exporter {
         request: &ExportRequest,
         known: &mut Known,
         options: &ExportOptions,
-    ) -> Result<Cost, Error> {
+    ) -> Result<CostFacts, Error> {
         if matches!(known.image, Fact::NotAsked) {
             known.image = fetch_image(&self.cloud, &request.region, &request.image_id).await?;
         }
@@ -202,7 +203,7 @@ impl Exporter {
         let head = cos.head_bucket(&request.bucket, &request.region).await;
         let head = head.map_or(Fact::NotAsked, |head| Fact::Known(Some(head)));
         let plan = CostPlan::of(options, &head, cos.network());
-        Ok(CostFacts::of(request, &known.image, &plan, &options.budget).total())
+        Ok(CostFacts::of(request, &known.image, &plan, &options.budget))
     }
 
     /// Says what the download of a complete export takes, and refuses one that may cost too much.

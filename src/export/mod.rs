@@ -212,7 +212,8 @@ impl Exporter {
                 return Ok(outcome);
             }
         }
-        self.export_as_it_is(request, known, options).await
+        self.export_as_it_is(request, known, options, CostLine::Due)
+            .await
     }
 
     async fn export_as_it_is(
@@ -220,6 +221,7 @@ impl Exporter {
         request: &ExportRequest,
         known: Known,
         options: &ExportOptions,
+        cost_line: CostLine,
     ) -> Result<ExportOutcome, Error> {
         let this = self.about(request.asked_image());
         let identity = request.identity();
@@ -278,7 +280,9 @@ impl Exporter {
         this.events.emit(EventKind::Checked {
             findings: report.findings.clone(),
         });
-        this.tell_cost(&report);
+        if cost_line == CostLine::Due {
+            this.tell_cost(&report);
+        }
         report.require(&options.skipped_checks)?;
         if options.if_exists == IfExists::Skip
             && let Some(record) = earlier::settle(
@@ -595,7 +599,9 @@ impl Exporter {
     /// Says in one line what an export takes and costs.
     fn tell_cost(&self, report: &PreflightReport) {
         let Facts { request, cost, .. } = &report.facts;
-        let line = cost.as_ref().and_then(|cost| cost.line(&request.image_id));
+        let line = cost
+            .as_ref()
+            .and_then(|cost| cost.line(request.asked_image()));
         if let Some(message) = line {
             self.events.emit(EventKind::Settled { message });
         }
@@ -677,6 +683,14 @@ enum LookUp {
     CheckOnly,
     /// Before something is changed that the export needs.
     Foresight,
+}
+
+/// Whether the line that says what an export takes is still to be said in this run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CostLine {
+    Due,
+    /// Before the copy was begun that the export is of.
+    Said,
 }
 
 /// What waiting for the lock of an export brought.

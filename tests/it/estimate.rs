@@ -416,6 +416,8 @@ fn several_exports_are_held_to_the_limit_together() {
     let line = "image --id img-linux001,img-second --bucket exports --prefix p-{image_id}";
     env.line(&format!("{line} --max-cost 2"))
         .ends_with(3)
+        .says("img-linux001: at most 50.00 GiB stored")
+        .says("img-second: at most 50.00 GiB stored")
         .says("all exports together: it may cost 2.40")
         .says("nothing was submitted");
     nothing_was_begun(&env);

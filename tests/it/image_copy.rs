@@ -279,6 +279,31 @@ fn dry_runs_and_checks_change_nothing() {
 }
 
 #[test]
+fn what_it_takes_is_said_once_and_before_the_copy_is_begun() {
+    let line = "img-linux001: at most 50.00 GiB stored in STANDARD of ap-beijing";
+    let env = world();
+    let run = env.line(ACROSS).ends_with(0).says(line);
+    let (said, copied) = (
+        run.stderr.find(line),
+        run.stderr.find("a copy is being made"),
+    );
+    assert!(said < copied, "{}", run.stderr);
+    assert_eq!(
+        run.stderr.matches(" stored in ").count(),
+        1,
+        "{}",
+        run.stderr
+    );
+
+    let env = world();
+    env.line(&format!("{ACROSS} --max-cost 0.01"))
+        .ends_with(3)
+        .says(line)
+        .says("cost: it may cost 1.3");
+    assert_eq!(changes(&env), [""; 0]);
+}
+
+#[test]
 fn a_name_of_the_image_in_the_prefix_is_found_in_its_own_region() {
     let env = world();
     let line = ACROSS.replace("--prefix p", "--prefix {image_name}");

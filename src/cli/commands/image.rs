@@ -145,7 +145,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             let is_held = options.budget.limit.is_some()
                 && !args.request.skip_checks.contains(&CheckName::Cost);
             if requests.len() > 1 && is_held {
-                let weighing = weigh_together(&exporter, &mut requests, &options);
+                let weighing = weigh_together(&exporter, &mut requests, &options, context);
                 context.until_signalled(weighing).await?;
             }
             // Nothing of the account is changed for an export that is refused all the same.
@@ -217,15 +217,24 @@ async fn weigh_together(
     exporter: &Exporter,
     requests: &mut [Result<(ExportRequest, Known), Error>],
     options: &ExportOptions,
+    context: &Context<'_>,
 ) -> Result<(), Error> {
     let pricing = requests.iter_mut().flatten();
-    let pricing = pricing.map(|(request, known)| exporter.price(request, known, options));
-    let costs: Vec<Cost> = futures_util::stream::iter(pricing)
+    let pricing = pricing.map(|(request, known)| async {
+        let facts = exporter.price(request, known, options).await?;
+        Ok::<_, Error>((facts.total(), facts.line(request.asked_image())))
+    });
+    let weighed: Vec<(Cost, Option<String>)> = futures_util::stream::iter(pricing)
         .buffered(CONCURRENT_EXPORTS)
         .try_collect()
         .await?;
-    let over = options.budget.require(&Cost::sum(&costs));
+    let costs = weighed.iter().map(|(cost, _)| cost);
+    let over = options.budget.require(&Cost::sum(costs));
     over.map_err(|over| {
+        // Where it goes on, each export says its own line.
+        for line in weighed.iter().filter_map(|(_, line)| line.as_ref()) {
+            context.printer.note(line);
+        }
         let evidence = format!(
             "all exports together: {}; nothing was submitted",
             over.evidence

@@ -23,7 +23,7 @@ use super::preflight::{IfExists, PreflightReport};
 use super::record::{CopiedFrom, Record, RecordState};
 use super::request::ExportRequest;
 use super::resume::covers;
-use super::{ExportOptions, Exporter, Known, Locked, LookUp};
+use super::{CostLine, ExportOptions, Exporter, Known, Locked, LookUp};
 use crate::clock::Stopwatch;
 use crate::error::{Error, ErrorKind, one_line};
 use crate::event::EventKind;
@@ -71,8 +71,8 @@ impl Exporter {
             }
         };
         let earlier = this.earlier_copies(request, options, waited_since).await?;
-        let mut record = match earlier {
-            Earlier::Unfinished(record) => *record,
+        let (mut record, cost_line) = match earlier {
+            Earlier::Unfinished(record) => (*record, CostLine::Due),
             Earlier::Done(outcome) => return Ok(Some(*outcome)),
             Earlier::Nothing => {
                 let planning = plan_copies(&this.cloud, request, known, &options.copies);
@@ -93,12 +93,13 @@ impl Exporter {
                     return Ok(Some(*outcome));
                 }
                 match this.begin_copies(request, known, options, plan).await? {
-                    Some(record) => record,
+                    Some(record) => (record, CostLine::Said),
                     None => return Ok(Some(ExportOutcome::never_started(request))),
                 }
             }
         };
-        let ended = this.go_on(&mut record, request, known, options).await;
+        let going_on = this.go_on(&mut record, request, known, options, cost_line);
+        let ended = going_on.await;
         let is_over = record.state == CopiesState::Over || record.state == CopiesState::Exported;
         if !is_over {
             this.tell_standing(&record);
@@ -260,6 +261,7 @@ impl Exporter {
             self.events.emit(EventKind::Checked {
                 findings: report.findings.clone(),
             });
+            self.tell_cost(&report);
             report.require(&options.skipped_checks)
         };
         tokio::select! {
@@ -364,6 +366,7 @@ impl Exporter {
         request: &ExportRequest,
         known: &Known,
         options: &ExportOptions,
+        cost_line: CostLine,
     ) -> Result<ExportOutcome, Error> {
         let patience = Patience {
             stopwatch: Stopwatch::start(),
@@ -405,7 +408,8 @@ impl Exporter {
                     fixed_prefix: known.fixed_prefix.clone(),
                     ..Known::default()
                 };
-                self.export_as_it_is(&copy_request, known, &options).await?
+                self.export_as_it_is(&copy_request, known, &options, cost_line)
+                    .await?
             }
         };
         if is_complete || outcome.state == OutcomeState::Complete {
