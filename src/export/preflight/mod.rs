@@ -67,7 +67,7 @@ impl PreflightReport {
         match self.obstacle(skipped) {
             None if self.image_id().is_none() => None,
             None => Some(true),
-            Some(Obstacle::Failed) => Some(false),
+            Some(Obstacle::Failed | Obstacle::CostsTooMuch) => Some(false),
             Some(Obstacle::NotKnown { .. }) => None,
         }
     }
@@ -78,8 +78,13 @@ impl PreflightReport {
                 .iter()
                 .filter(|finding| !skipped.contains(&finding.check))
         };
-        if counted().any(|finding| finding.verdict == Verdict::Fail) {
-            return Some(Obstacle::Failed);
+        let mut failed = counted().filter(|finding| finding.verdict == Verdict::Fail);
+        if let Some(first) = failed.next() {
+            let is_cost = |finding: &Finding| finding.check == CheckName::Cost;
+            return Some(match is_cost(first) && failed.all(is_cost) {
+                true => Obstacle::CostsTooMuch,
+                false => Obstacle::Failed,
+            });
         }
         let is_blind = |finding: &&Finding| {
             finding.verdict == Verdict::Unknown && MUST_BE_KNOWN.contains(&finding.check)
@@ -111,6 +116,11 @@ impl PreflightReport {
         };
         let (kind, message, hint) = match self.obstacle(skipped) {
             None => return Ok(()),
+            Some(Obstacle::CostsTooMuch) => (
+                ErrorKind::Precondition,
+                format!("{subject} {refusal}; nothing was submitted"),
+                "raise `--max-cost`, or leave it out; `cvm-export estimate` shows the parts",
+            ),
             Some(Obstacle::Failed) => (
                 ErrorKind::Precondition,
                 format!("{subject} {refusal}; nothing was submitted"),
@@ -151,7 +161,11 @@ impl PreflightReport {
 #[derive(Clone, Copy, Debug)]
 enum Obstacle {
     Failed,
-    NotKnown { may_not_look: bool },
+    /// Nothing else is in the way, and `check` does not look at that.
+    CostsTooMuch,
+    NotKnown {
+        may_not_look: bool,
+    },
 }
 
 #[cfg(test)]
