@@ -1,17 +1,17 @@
 //! Lists for people as aligned columns without borders, so that `grep` and `awk` read them as well.
 
-use comfy_table::{Table, presets};
+use comfy_table::{CellAlignment, Table, presets};
 use cvm_export::estimate::{
-    Amount, Bounds, Cost, Item as CostItem, Line, PriceTable, PricedUnit, Unit, UnitPrice,
-    size as at_most,
+    Amount, Bounds, Cost, Item as CostItem, Line, PriceTable, PricedUnit, Quantities, Route, Unit,
+    UnitPrice, size as at_most,
 };
 use cvm_export::export::{ExportOutcome, OutcomeState, Proof};
 use cvm_export::model::{Finding, ImageId, ObjectKey, Verdict};
 
-use crate::cli::commands::estimate::{Item, Subject};
+use crate::cli::commands::estimate::{Item, Subject, Sums};
 use crate::cli::commands::files::Priced;
 use crate::cli::commands::images::Listed;
-use crate::cli::printer::size;
+use crate::cli::printer::{plural, size};
 
 /// What the checks found about one image, or about a bucket alone.
 pub(crate) fn findings(image_id: Option<&ImageId>, findings: &[Finding]) -> String {
@@ -101,44 +101,90 @@ pub(crate) fn images(items: &[Listed]) -> String {
 
 /// What each part of each item costs, the total, what storage costs by day and month, and where the
 /// prices come from.
-pub(crate) fn estimates(items: &[Item], total: &Cost, prices: &PriceTable, days: u32) -> String {
+pub(crate) fn estimates(items: &[Item], sums: &Sums, prices: &PriceTable, days: u32) -> String {
     let currency = prices.currency().to_string();
     let (low, high) = (format!("LOW {currency}"), format!("HIGH {currency}"));
-    let mut table = plain(&["FOR", "PART", "CLASS", "QUANTITY", "PRICE", &low, &high]);
+    let header = ["PART", "CLASS", "QUANTITY", "PRICE", &low, &high];
+    let mut rows = Vec::new();
+    let mut headings = Vec::new();
     let mut rates = Vec::new();
     for item in items {
+        let Quantities { region, route, .. } = &item.estimate.quantities;
         let subject = match &item.subject {
             Subject::Image(image_id) => image_id.to_string(),
             Subject::Object(bucket, key) => format!("cos://{bucket}/{key}"),
         };
+        headings.push((rows.len(), format!("{subject} in {region}")));
         for line in &item.estimate.lines {
             let class = line.storage_class.as_ref();
-            table.add_row([
-                subject.clone(),
-                part(line.item, line.days),
-                class.map_or_else(|| "-".to_owned(), ToString::to_string),
+            let class = class.map_or("-", |class| class.as_str());
+            rows.push([
+                format!("  {}", part(line.item, line.days, *route)),
+                class.to_owned(),
                 quantity(line),
-                price(line),
+                price(line, &currency),
                 amount(line.cost.low),
                 amount(line.cost.high),
             ]);
             if let (Some(day), Some(month)) = (&line.per_day, &line.per_month) {
                 rates.push(format!(
-                    "{subject}: a day {}, a month {} in {} of {}",
+                    "{subject}: a day {}, a month {} in {class} of {region}",
                     range(day, &currency),
                     range(month, &currency),
-                    class.map_or("-", |class| class.as_str()),
-                    item.estimate.quantities.region
                 ));
             }
         }
     }
-    let at_most = amount(total.high);
-    table.add_row(["total", "", "", "", "", &amount(total.low), &at_most]);
-    let mut lines = vec![text(&table), String::new()];
+    let total_row = |name: &str, cost: &Cost| {
+        let [class, quantity, price] = ["", "", ""].map(str::to_owned);
+        let name = format!("{name}, {currency}");
+        [
+            name,
+            class,
+            quantity,
+            price,
+            amount(cost.low),
+            amount(cost.high),
+        ]
+    };
+    headings.push((rows.len(), String::new()));
+    let has_download = sums.without_download.is_some();
+    if let Some(rest) = &sums.without_download {
+        rows.push(total_row("without the download", rest));
+    }
+    rows.push(total_row("total", &sums.total));
+    for column in [4, 5] {
+        same_decimals(rows.iter_mut().map(|row| &mut row[column]));
+    }
+    let mut table = plain(&header);
+    for column in [4, 5] {
+        to_the_right(&mut table, column);
+    }
+    table.add_rows(rows);
+    let mut lines: Vec<String> = text(&table).lines().map(str::to_owned).collect();
+    // From the end, so that the places of the others stay; the first line is the header.
+    for (row, heading) in headings.into_iter().rev() {
+        lines.insert(row + 1, heading);
+    }
+    lines.push(String::new());
     lines.extend(rates);
+    let total = &sums.total;
     if let Some(reason) = &total.reason {
-        lines.push(format!("unknown: {reason} (`--prices FILE` can say)"));
+        let remedy = match total.lacks_price {
+            true => " (`--prices FILE` can say)",
+            false => "",
+        };
+        lines.push(format!("unknown: {reason}{remedy}"));
+    }
+    if let Some(least) = total.known_part_at_least {
+        lines.push(format!("the known part costs at least {least} {currency}"));
+    }
+    if has_download {
+        lines.push(
+            "the total has the files fetched once; `--download-over none` leaves that out, as `check`, and \
+             `image` without `--download`, do"
+                .to_owned(),
+        );
     }
     let is_stored = |line: &&Line| line.item == CostItem::Storage;
     let mut stored = items
@@ -152,7 +198,8 @@ pub(crate) fn estimates(items: &[Item], total: &Cost, prices: &PriceTable, days:
         );
     }
     lines.push(format!(
-        "kept for {days} days; one clean run, without what is sent or fetched again; GiB are what COS calls GB"
+        "kept for {}; one clean run, without what is sent or fetched again; GiB are what COS calls GB",
+        plural(days as usize, "day")
     ));
     lines.push(prices.provenance());
     let notes = prices
@@ -163,10 +210,28 @@ pub(crate) fn estimates(items: &[Item], total: &Cost, prices: &PriceTable, days:
     lines.join("\n")
 }
 
-fn part(item: CostItem, days: Option<u32>) -> String {
+/// Gives all amounts of a column the decimals of the one that has most: none is rounded.
+fn same_decimals<'a>(cells: impl Iterator<Item = &'a mut String>) {
+    let mut cells: Vec<&mut String> = cells.collect();
+    let decimals = |cell: &str| cell.split_once('.').map(|(_, decimals)| decimals.len());
+    let most = cells.iter().filter_map(|cell| decimals(cell)).max();
+    for cell in &mut cells {
+        if let (Some(most), Some(own)) = (most, decimals(cell)) {
+            cell.push_str(&"0".repeat(most - own));
+        }
+    }
+}
+
+fn to_the_right(table: &mut Table, column: usize) {
+    if let Some(column) = table.column_mut(column) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+fn part(item: CostItem, days: Option<u32>, route: Route) -> String {
     let name = match item {
         CostItem::Storage => match days {
-            Some(days) => return format!("storage, {days} days"),
+            Some(days) => return format!("storage, {}", plural(days as usize, "day")),
             None => "storage",
         },
         CostItem::UploadTraffic => "upload traffic",
@@ -174,8 +239,12 @@ fn part(item: CostItem, days: Option<u32>) -> String {
         CostItem::CheckRequests => "requests of checks",
         CostItem::WatchRequests => "requests of the watch",
         CostItem::DownloadRequests => "requests of the download",
-        CostItem::DownloadTraffic => "download traffic",
-        CostItem::AccelerationTraffic => "acceleration",
+        // With the acceleration, too, the files leave over the public network, and that is paid for.
+        CostItem::DownloadTraffic => match route {
+            Route::Internal => "download traffic, internal",
+            Route::Public | Route::Acceleration => "download traffic, public",
+        },
+        CostItem::AccelerationTraffic => "acceleration, on top",
         CostItem::Retrieval => "retrieval",
         CostItem::Restoration => "restoration",
     };
@@ -192,7 +261,7 @@ fn quantity(line: &Line) -> String {
     }
 }
 
-fn price(line: &Line) -> String {
+fn price(line: &Line, currency: &str) -> String {
     let Some(UnitPrice { low, high, unit }) = line.price else {
         let is_free = line.cost.high.is_some();
         return if is_free { "free" } else { "unknown" }.to_owned();
@@ -200,12 +269,12 @@ fn price(line: &Line) -> String {
     let unit = match unit {
         PricedUnit::GibMonth => "GiB and month",
         PricedUnit::Gib => "GiB",
-        PricedUnit::TenThousandRequests => "10000",
+        PricedUnit::TenThousandRequests => "10,000 requests",
     };
     if low == high {
-        format!("{low} a {unit}")
+        format!("{low} {currency} per {unit}")
     } else {
-        format!("{low} to {high} a {unit}")
+        format!("{low} to {high} {currency} per {unit}")
     }
 }
 
@@ -215,6 +284,12 @@ fn amount(amount: Option<Amount>) -> String {
 
 pub(crate) fn range(cost: &Cost, currency: &str) -> String {
     match (cost.low, cost.high) {
+        (_, None) => match cost.known_part_at_least {
+            Some(least) => {
+                format!("an unknown amount (the known part at least {least} {currency})")
+            }
+            None => "an unknown amount".to_owned(),
+        },
         (low, high) if low == high => format!("{} {currency}", amount(high)),
         (low, high) => format!("{} to {} {currency}", amount(low), amount(high)),
     }
@@ -226,7 +301,9 @@ pub(crate) fn files(exports: &[Priced<'_>], currency: &str) -> String {
     let mut table = plain(&[
         "EXPORT", "IMAGE", "STATE", "AGE", "SIZE", "CLASS", &month, "PROOF", "OBJECT",
     ]);
+    to_the_right(&mut table, 6);
     let or_hyphen = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let mut rows = Vec::new();
     for Priced { export, files, .. } in exports {
         let start = [
             or_hyphen(export.export_id.as_ref().map(ToString::to_string)),
@@ -244,21 +321,25 @@ pub(crate) fn files(exports: &[Priced<'_>], currency: &str) -> String {
                 Proof::Image => "image",
                 Proof::None => "none",
             };
-            table.add_row(start.iter().cloned().chain([
+            let row = start.iter().cloned().chain([
                 size(file.size_bytes),
                 file.storage_class.to_string(),
                 amount(cost.high),
                 proof.to_owned(),
                 address(&file.key, file.version_id.as_ref()),
-            ]));
+            ]);
+            rows.push(row.collect::<Vec<_>>());
         }
         if export.files.is_empty() {
             let record = export.records.first();
             let record = record.map(|record| address(&record.key, record.version_id.as_ref()));
             let rest = ["-", "-", "-", "record"].map(str::to_owned);
-            table.add_row(start.into_iter().chain(rest).chain([or_hyphen(record)]));
+            let row = start.into_iter().chain(rest).chain([or_hyphen(record)]);
+            rows.push(row.collect());
         }
     }
+    same_decimals(rows.iter_mut().map(|row| &mut row[6]));
+    table.add_rows(rows);
     text(&table)
 }
 

@@ -11,16 +11,23 @@ use crate::model::{Region, StorageClass};
 const DAYS_OF_A_MONTH: u32 = 30;
 const REQUESTS_UNIT: u128 = 10_000;
 const GIB: u128 = 1 << 30;
+const TOO_MUCH: &str = "it is more than any bill";
 
 /// What something costs, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cost {
-    /// Not less than this; `None` where nothing is known. In a sum: of what is known.
+    /// Not less than this; `None` where it is not known, or a part of it is not.
     pub low: Option<Amount>,
-    /// Not more than this; `None` where it is not known.
+    /// Not more than this; `None` where it is not known, or a part of it is not.
     pub high: Option<Amount>,
+    /// What the known parts of an unknown sum cost at least, where that is something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known_part_at_least: Option<Amount>,
     /// Why it is not known.
     pub reason: Option<String>,
+    /// Whether a price file could say what is missing.
+    #[serde(skip)]
+    pub lacks_price: bool,
 }
 
 impl Cost {
@@ -28,7 +35,9 @@ impl Cost {
     const FREE: Self = Self {
         low: Some(Amount::ZERO),
         high: Some(Amount::ZERO),
+        known_part_at_least: None,
         reason: None,
+        lacks_price: false,
     };
 
     /// A cost that nobody can tell.
@@ -37,7 +46,9 @@ impl Cost {
         Self {
             low: None,
             high: None,
+            known_part_at_least: None,
             reason: Some(reason.into()),
+            lacks_price: false,
         }
     }
 
@@ -46,19 +57,21 @@ impl Cost {
             (Some(low), Some(high)) => Self {
                 low: Some(low),
                 high: Some(high),
-                reason: None,
+                ..Self::FREE
             },
-            _ => Self::unknown("it is more than any bill"),
+            _ => Self::unknown(TOO_MUCH),
         }
     }
 
-    /// The sum. Where a part is unknown the upper end is, too; the lower end is that of the others.
+    /// The sum. Where a part is unknown it is, too, and says what the others cost at least.
     #[must_use]
     pub fn sum<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Self {
         let (mut low, mut high) = (Some(Amount::ZERO), Some(Amount::ZERO));
         let mut reasons: Vec<&str> = Vec::new();
+        let mut lacks_price = false;
         for part in parts {
-            let least = part.low.unwrap_or(Amount::ZERO);
+            let least = part.low.or(part.known_part_at_least).unwrap_or_default();
+            lacks_price |= part.lacks_price;
             low = low.and_then(|low| low.checked_add(least));
             high = high.and_then(|high| high.checked_add(part.high?));
             if let Some(reason) = part.reason.as_deref()
@@ -67,12 +80,19 @@ impl Cost {
                 reasons.push(reason);
             }
         }
-        let reason = match (high, reasons.is_empty()) {
-            (Some(_), _) => None,
-            (None, true) => Some("it is more than any bill".to_owned()),
-            (None, false) => Some(reasons.join("; ")),
+        if let (Some(_), Some(_)) = (low, high) {
+            return Self::between(low, high);
+        }
+        let reason = match reasons.is_empty() {
+            true => TOO_MUCH.to_owned(),
+            false => reasons.join("; "),
         };
-        Self { low, high, reason }
+        Self {
+            // Nothing known is not the same as a known nothing.
+            known_part_at_least: low.filter(|low| *low > Amount::ZERO),
+            lacks_price,
+            ..Self::unknown(reason)
+        }
     }
 }
 
@@ -100,6 +120,25 @@ pub enum Item {
     Retrieval,
     /// What it costs to make objects of some classes readable.
     Restoration,
+}
+
+impl Item {
+    /// Whether it comes with the download of the files.
+    #[must_use]
+    pub const fn is_of_download(self) -> bool {
+        match self {
+            Self::DownloadRequests
+            | Self::DownloadTraffic
+            | Self::AccelerationTraffic
+            | Self::Retrieval
+            | Self::Restoration => true,
+            Self::Storage
+            | Self::UploadTraffic
+            | Self::ExportRequests
+            | Self::CheckRequests
+            | Self::WatchRequests => false,
+        }
+    }
 }
 
 /// What a quantity counts.
@@ -207,6 +246,16 @@ impl Estimate {
     }
 }
 
+impl Estimate {
+    /// The sum of what the download of the files does not add.
+    #[must_use]
+    pub fn without_download(&self) -> Cost {
+        let lines = self.lines.iter();
+        let lines = lines.filter(|line| !line.item.is_of_download());
+        Cost::sum(lines.map(|line| &line.cost))
+    }
+}
+
 struct Pricing<'a> {
     quantities: &'a Quantities,
     prices: &'a PriceTable,
@@ -230,7 +279,7 @@ impl Pricing<'_> {
                     (Ok(price), Ok(rules)) => (price, rules),
                     (Err(reason), _) | (_, Err(reason)) => {
                         let line = Line::new(Item::Storage, Some(class), quantity, Unit::Bytes);
-                        return line.unknown(reason);
+                        return line.unpriced(reason);
                     }
                 };
                 let least = rules.minimum_object_bytes;
@@ -311,7 +360,7 @@ impl Pricing<'_> {
                         lines.push(line(Item::Restoration).unknown(reason));
                     }
                 }
-                Err(reason) => lines.push(line(Item::Retrieval).unknown(reason)),
+                Err(reason) => lines.push(line(Item::Retrieval).unpriced(reason)),
             }
         }
         lines
@@ -351,11 +400,20 @@ impl Line {
         }
     }
 
+    /// A line whose price is missing in the table.
+    fn unpriced(mut self, reason: String) -> Self {
+        self.cost = Cost {
+            lacks_price: true,
+            ..Cost::unknown(reason)
+        };
+        self
+    }
+
     /// The same line for a price that lies between two, or for one that is not known.
     fn priced(self, price: Result<(Price, Price), String>, unit: PricedUnit) -> Self {
         let (low, high) = match price {
             Ok(prices) => prices,
-            Err(reason) => return self.unknown(reason),
+            Err(reason) => return self.unpriced(reason),
         };
         let units = match unit {
             PricedUnit::TenThousandRequests => REQUESTS_UNIT,

@@ -63,8 +63,11 @@ impl Budget {
             let reason = cost.reason.as_deref().unwrap_or("it is not known");
             return Err(OverBudget {
                 evidence: format!("what it costs at most is unknown: {reason}"),
-                remedy: "give what is missing with `--prices FILE`, or leave `--max-cost` out"
-                    .to_owned(),
+                remedy: match cost.lacks_price {
+                    true => "give what is missing with `--prices FILE`, or leave `--max-cost` out",
+                    false => "leave `--max-cost` out",
+                }
+                .to_owned(),
             });
         };
         if high <= limit {
@@ -98,8 +101,8 @@ impl Estimate {
             false => format!(", {}", self.fetched_in_words()),
         };
         format!(
-            "at most {} stored in {classes} of {} for {} days{fetched}, {}: {}",
-            size(quantities.stored_bytes().high),
+            "{} stored in {classes} of {} for {} days{fetched}, {}: {}",
+            size_in_words(quantities.stored_bytes()),
             quantities.region,
             quantities.days,
             count(quantities.request_count()),
@@ -124,8 +127,8 @@ impl Estimate {
             Route::Public => "over the public network",
             Route::Acceleration => "with acceleration",
         };
-        let high = self.quantities.fetched_bytes().high;
-        format!("at most {} fetched {route}", size(high))
+        let bytes = size_in_words(self.quantities.fetched_bytes());
+        format!("{bytes} fetched {route}")
     }
 
     fn total_in_words(&self, prices: &PriceTable) -> String {
@@ -135,7 +138,11 @@ impl Estimate {
             (Some(high), _) => format!("at most {high} {currency} by {provenance}"),
             (None, reason) => {
                 let reason = reason.as_deref().unwrap_or("not known");
-                format!("cost unknown: {reason}; by {provenance}")
+                let known = self.total.known_part_at_least;
+                let known = known.map_or_else(String::new, |least| {
+                    format!("; the known part at least {least} {currency}")
+                });
+                format!("cost unknown: {reason}{known}; by {provenance}")
             }
         }
     }
@@ -195,6 +202,14 @@ fn count(requests: Bounds) -> String {
     match requests {
         Bounds { low, high } if low == high => format!("{low} requests"),
         Bounds { low, high } => format!("{low} to {high} requests"),
+    }
+}
+
+/// A size for people, with "at most" where it is not known exactly.
+fn size_in_words(bytes: Bounds) -> String {
+    match bytes {
+        Bounds { low, high } if low == high => size(high),
+        Bounds { high, .. } => format!("at most {}", size(high)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 use toml::value::Datetime;
@@ -10,7 +11,10 @@ use super::money::{Currency, Price};
 use crate::model::{CloudText, InvalidValue, Region, StorageClass};
 
 /// The table that comes with this version.
-const BUILT_IN: &str = include_str!("prices.toml");
+static BUILT_IN: LazyLock<PriceTable> = LazyLock::new(|| {
+    let text = include_str!("prices.toml");
+    PriceTable::parse(text).expect("a test reads the table of this package")
+});
 
 /// Prices by region and storage class, in one currency.
 #[derive(Clone, Debug)]
@@ -30,6 +34,8 @@ pub struct Sheet {
     pub source: CloudText,
     /// For whom they do not hold, and what else must be known of them.
     pub note: Option<CloudText>,
+    /// Whether somebody has compared them with those of today; `None` where it does not say.
+    pub confirmed: Option<bool>,
 }
 
 /// What one file says of a storage class.
@@ -83,6 +89,7 @@ struct Document {
     date: Datetime,
     source: String,
     note: Option<String>,
+    confirmed: Option<bool>,
     #[serde(default)]
     classes: BTreeMap<StorageClass, SaidOfClass>,
     #[serde(default)]
@@ -137,7 +144,7 @@ impl InvalidPrices {
 impl Default for PriceTable {
     /// The table that comes with this version.
     fn default() -> Self {
-        Self::parse(BUILT_IN).expect("a test reads the table of this package")
+        BUILT_IN.clone()
     }
 }
 
@@ -160,6 +167,7 @@ impl PriceTable {
             date: CloudText::new(&date.to_string()),
             source: CloudText::new(&document.source),
             note: document.note.as_deref().map(CloudText::new),
+            confirmed: document.confirmed,
         };
         Ok(Self {
             currency: document.currency,
@@ -224,13 +232,39 @@ impl PriceTable {
     pub fn provenance(&self) -> String {
         let mut sheets = self.sheets.iter().rev();
         let mut text = String::new();
-        if let Some(Sheet { date, source, .. }) = sheets.next() {
-            text = format!("prices of {date} ({source})");
+        if let Some(sheet) = sheets.next() {
+            text = format!("prices of {}", sheet.in_words());
         }
-        for Sheet { date, source, .. } in sheets {
-            text = format!("{text} and, where these say nothing, of {date} ({source})");
+        for sheet in sheets {
+            text = format!(
+                "{text} and, where these say nothing, of {}",
+                sheet.in_words()
+            );
         }
-        format!("{text}, unconfirmed today")
+        text
+    }
+
+    /// Whether somebody has compared all prices with those of today; `None` where a sheet does not say.
+    #[must_use]
+    pub fn is_confirmed(&self) -> Option<bool> {
+        let said = || self.sheets.iter().map(|sheet| sheet.confirmed);
+        match said().any(|confirmed| confirmed == Some(false)) {
+            true => Some(false),
+            false => said()
+                .all(|confirmed| confirmed == Some(true))
+                .then_some(true),
+        }
+    }
+
+    /// Whether an object of `class` must be restored before it can be read, as far as the table says.
+    #[must_use]
+    pub fn wants_restoration(&self, class: &StorageClass) -> bool {
+        self.rules(class).is_ok_and(|rules| rules.has_restoration)
+    }
+
+    /// The storage classes that it describes.
+    pub fn classes(&self) -> impl Iterator<Item = &StorageClass> {
+        self.classes.keys()
     }
 
     /// What holds for `class` everywhere, or why that is not known.
@@ -283,6 +317,19 @@ impl PriceTable {
         self.regions
             .get(region)
             .ok_or_else(|| format!("the price table has no region `{region}`"))
+    }
+}
+
+impl Sheet {
+    fn in_words(&self) -> String {
+        let Self { date, source, .. } = self;
+        let confirmed = match self.confirmed {
+            Some(true) => ", confirmed",
+            Some(false) => ", unconfirmed today",
+            // Of a person's own table that person knows.
+            None => "",
+        };
+        format!("{date} ({source}){confirmed}")
     }
 }
 

@@ -344,10 +344,23 @@ fn what_is_unknown_is_never_zero() {
         let reason = seen.total.reason.unwrap_or_default();
         assert!(reason.contains(expected), "asked: {asked}, seen: {reason}");
     }
-    // What is known of the rest is still the least: DEEP_ARCHIVE has no egress of its own, so 10 × 0.07.
-    let seen = estimate(round("ap-tokyo", "DEEP_ARCHIVE", Route::Public));
-    let low = seen.total.low.map(|low| low.to_string());
-    assert_eq!(low.as_deref(), Some("0.70"));
+    // What is known of the rest is told, and is no total: DEEP_ARCHIVE has no egress of its own, so 10 × 0.07.
+    let total = estimate(round("ap-tokyo", "DEEP_ARCHIVE", Route::Public)).total;
+    let known = total.known_part_at_least.map(|known| known.to_string());
+    assert_eq!((total.low, known.as_deref()), (None, Some("0.70")));
+    // Of this one nothing is known but what is free for everybody, which is not said as a sum of zero.
+    let total = estimate(round("ap-jakarta", "STANDARD", Route::Internal)).total;
+    assert_eq!((total.low, total.known_part_at_least), (None, None));
+    assert!(total.lacks_price);
+    // No price file can make a number smaller.
+    let total = estimate(
+        Quantities::none(region("ap-guangzhou"))
+            .with_objects(objects("STANDARD", &[u64::MAX; 60]))
+            .kept_for(u32::MAX),
+    )
+    .total;
+    assert_eq!(total.reason.as_deref(), Some("it is more than any bill"));
+    assert!(!total.lacks_price);
 }
 
 #[test]

@@ -163,6 +163,24 @@ impl StorageClass {
         Self("MAZ_STANDARD".to_owned())
     }
 
+    /// The classes that the COS documentation names; the set is open, as new ones come.
+    pub const DOCUMENTED: [&str; 8] = [
+        "STANDARD",
+        "STANDARD_IA",
+        "INTELLIGENT_TIERING",
+        "ARCHIVE",
+        "DEEP_ARCHIVE",
+        "MAZ_STANDARD",
+        "MAZ_STANDARD_IA",
+        "MAZ_INTELLIGENT_TIERING",
+    ];
+
+    /// Whether the COS documentation names it.
+    #[must_use]
+    pub fn is_documented(&self) -> bool {
+        Self::DOCUMENTED.contains(&self.0.as_str())
+    }
+
     /// In place of a name that no class can have.
     #[must_use]
     pub fn unknown() -> Self {

@@ -67,9 +67,15 @@ fn an_image_is_shown_by_quantities_money_and_where_the_prices_come_from() {
     // (50 + 20 + 100) × 0.024 = 4.08 a month, a thirtieth of it a day; 170 × 0.10 for the way home.
     for part in [
         "170.00 GiB",
-        "0.024 a GiB and month",
+        "img-multi002 in ap-guangzhou\n",
+        "0.024 USD per GiB and month",
+        "0.002 USD per 10,000 requests",
+        "0.10 USD per GiB",
         "4.08",
         "17.00",
+        "download traffic, public",
+        "total, USD",
+        "`--download-over none` leaves that out",
         "a day 0.136 USD, a month 4.08 USD in STANDARD of ap-guangzhou",
         "upload traffic",
         "free",
@@ -354,10 +360,10 @@ fn an_export_says_what_it_takes_before_it_is_submitted() {
     let run = env
         .line(LINE)
         .ends_with(0)
-        .says("img-linux001: at most 50.00 GiB stored in STANDARD of ap-guangzhou for 30 days")
+        .says("img-linux001: 50.00 GiB stored in STANDARD of ap-guangzhou for 30 days")
         .says("at most 1.20")
         .says("USD by prices of 2023-07-10 (COS documentation, international site), unconfirmed today");
-    let said = run.stderr.find("at most 50.00 GiB").expect("said");
+    let said = run.stderr.find(" 50.00 GiB stored").expect("said");
     assert!(
         said < run.stderr.find("submitted as").expect("submitted"),
         "{}",
@@ -380,6 +386,7 @@ fn an_export_that_may_cost_too_much_is_not_submitted() {
         run
     };
     refused(&format!("{LINE} --max-cost 1.20"))
+        .says("hint: raise `--max-cost`, or leave it out; `cvm-export estimate` shows the parts")
         .says("fail    cost: it may cost 1.20")
         .says("`--max-cost` allows 1.20")
         .says("nothing was submitted");
@@ -416,8 +423,8 @@ fn several_exports_are_held_to_the_limit_together() {
     let line = "image --id img-linux001,img-second --bucket exports --prefix p-{image_id}";
     env.line(&format!("{line} --max-cost 2"))
         .ends_with(3)
-        .says("img-linux001: at most 50.00 GiB stored")
-        .says("img-second: at most 50.00 GiB stored")
+        .says("img-linux001: 50.00 GiB stored")
+        .says("img-second: 50.00 GiB stored")
         .says("all exports together: it may cost 2.40")
         .says("nothing was submitted");
     nothing_was_begun(&env);
@@ -457,6 +464,140 @@ fn where_no_price_is_known_a_limit_refuses_and_names_the_way_out() {
         .says("cost unknown: the price table has no region");
 }
 
+#[test]
+fn columns_of_money_are_aligned_and_exact_and_objects_are_named_once() {
+    let env = TestEnv::new();
+    let key = format!("{}.raw", "long/".repeat(16));
+    env.cloud.change(|world| {
+        for name in [key.as_str(), "b.raw"] {
+            world.put_object("exports-1250000000", name, vec![7; 1 << 20]);
+        }
+    });
+    let line = format!("estimate cos://exports/{key} cos://exports/b.raw");
+    let run = env.line(&line).ends_with(0);
+    let table = run.stdout.split("\n\n").next().expect("a table");
+    let rows: Vec<&str> = table.lines().filter(|row| row.starts_with("  ")).collect();
+    // Storage, requests and traffic of each.
+    assert_eq!(rows.len(), 6, "{table}");
+    let money = |row: &str| -> Vec<String> {
+        let cells: Vec<&str> = row.split_whitespace().rev().take(2).collect();
+        cells.into_iter().map(str::to_owned).collect()
+    };
+    let width = rows[0].len();
+    for row in &rows {
+        assert_eq!(row.len(), width, "the last column ends elsewhere: {table}");
+        assert!(row.len() <= 120, "{row}");
+        for cell in money(row) {
+            let decimals = cell.split_once('.').map(|(_, decimals)| decimals.len());
+            assert_eq!(decimals, Some(6), "{cell} in {row}");
+            assert_ne!(cell.trim_matches(['0', '.']), "", "{cell} in {row}");
+        }
+    }
+    assert_eq!(table.matches("long/long/").count(), 8, "{table}");
+    assert_eq!(run.stdout.matches("download traffic, public").count(), 2);
+    let run = env
+        .line(&format!("{line} --download-over internal"))
+        .ends_with(0);
+    assert_eq!(run.stdout.matches("download traffic, internal").count(), 2);
+}
+
+#[test]
+fn the_total_without_the_download_is_what_the_check_says() {
+    let env = TestEnv::new();
+    let json = env
+        .line("estimate --id img-linux001 --bucket exports --output json")
+        .ends_with(0)
+        .json();
+    let rest = json["total_without_download"]["high"].as_str();
+    let rest = rest.expect("an amount").to_owned();
+    assert_ne!(json["total"]["high"], rest);
+    env.line("check --id img-linux001 --bucket exports --prefix p")
+        .ends_with(0)
+        .says(&format!("at most {rest} USD"));
+    let run = env
+        .line("estimate --id img-linux001 --bucket exports")
+        .ends_with(0);
+    let row = run
+        .stdout
+        .lines()
+        .find(|row| row.starts_with("without the download, USD"));
+    assert!(
+        row.is_some_and(|row| row.ends_with(&rest)),
+        "{}",
+        run.stdout
+    );
+    let json = env
+        .line("estimate --id img-linux001 --bucket exports --download-over none --output json")
+        .ends_with(0)
+        .json();
+    assert_eq!(json["total"]["high"], rest);
+    assert_eq!(json["total_without_download"], Value::Null);
+}
+
+#[test]
+fn a_class_that_nobody_knows_is_warned_of_and_has_no_total() {
+    let env = TestEnv::new();
+    env.cloud.change(|world| {
+        world.put_object("exports-1250000000", "a.raw", vec![7; 1 << 20]);
+    });
+    let line = "estimate cos://exports/a.raw --storage-class bogus";
+    let run = env
+        .line(line)
+        .ends_with(0)
+        .says("knows no class BOGUS, but STANDARD, STANDARD_IA, INTELLIGENT_TIERING");
+    let total = run.stdout.lines().find(|row| row.starts_with("total"));
+    let cells: Vec<&str> = total.expect("a total").split_whitespace().collect();
+    assert_eq!(cells, ["total,", "USD", "unknown", "unknown"]);
+    let total = env
+        .line(&format!("{line} --output json"))
+        .ends_with(0)
+        .json()["total"]
+        .clone();
+    for end in ["low", "high", "known_part_at_least"] {
+        assert_eq!(total[end], Value::Null, "{end}");
+    }
+    assert!(
+        total["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains("BOGUS"))
+    );
+    // One that is known, and has a price for a part: 1 MiB × 0.10 of egress, rounded up.
+    let known = env.line("estimate cos://exports/a.raw --storage-class archive --output json");
+    let total = known.ends_with(0).does_not_say("knows no class").json()["total"].clone();
+    assert_eq!(total["low"], Value::Null);
+    assert_ne!(total["known_part_at_least"], Value::Null);
+    env.line("estimate cos://exports/a.raw --storage-class archive")
+        .ends_with(0);
+}
+
+#[test]
+fn whether_prices_are_confirmed_is_said_by_their_table() {
+    let env = TestEnv::new();
+    let of = |confirmed: &str| {
+        let text = HEAD.replace("USD", "CNY");
+        prices(&env, &format!("{text}{confirmed}"));
+        let line = "estimate --id img-linux001 --bucket exports --prices prices.toml";
+        let text = env.line(line).ends_with(0).stdout;
+        let json = env
+            .line(&format!("{line} --output json"))
+            .ends_with(0)
+            .json();
+        (text, json["confirmed_today"].clone())
+    };
+    let (text, confirmed) = of("");
+    assert!(!text.contains("confirmed"), "{text}");
+    assert_eq!(confirmed, Value::Null);
+    let (text, confirmed) = of("confirmed = true\n");
+    assert!(
+        text.contains("2026-11-01 (our contract), confirmed"),
+        "{text}"
+    );
+    assert_eq!(confirmed, true);
+    let (text, confirmed) = of("confirmed = false\n");
+    assert!(text.contains("(our contract), unconfirmed today"), "{text}");
+    assert_eq!(confirmed, false);
+}
+
 /// A world whose image `img-small` has a disk of 5 MiB.
 fn small() -> TestEnv {
     let env = TestEnv::new();
@@ -484,7 +625,7 @@ fn a_download_that_may_cost_too_much_fetches_no_byte() {
             let run = env
                 .line(&format!("download {target} --to {to} --max-cost 0.000489"))
                 .ends_with(3)
-                .says("at most 5.00 MiB fetched over the public network")
+                .says("5.00 MiB fetched over the public network")
                 .says("the download was not begun: it may cost 0.00049 USD");
             assert!(run.stdout.is_empty(), "{}", run.stdout);
         }
@@ -522,7 +663,8 @@ fn several_objects_are_held_to_the_limit_together_and_each_is_looked_up_once() {
     // 2 MiB × 0.10 = 0.000195…; each alone would be 0.0000976….
     env.line(&format!("{line} --max-cost 0.00015"))
         .ends_with(3)
-        .says("at most 2.00 MiB fetched");
+        .says("2.00 MiB fetched")
+        .does_not_say("at most 2.00 MiB");
     assert_eq!(env.calls("GetObject"), 0);
     let heads = env.calls("HeadObject");
     env.line(&format!("{line} --max-cost 0.001")).ends_with(0);

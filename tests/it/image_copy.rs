@@ -280,7 +280,7 @@ fn dry_runs_and_checks_change_nothing() {
 
 #[test]
 fn what_it_takes_is_said_once_and_before_the_copy_is_begun() {
-    let line = "img-linux001: at most 50.00 GiB stored in STANDARD of ap-beijing";
+    let line = "img-linux001: 50.00 GiB stored in STANDARD of ap-beijing";
     let env = world();
     let run = env.line(ACROSS).ends_with(0).says(line);
     let (said, copied) = (

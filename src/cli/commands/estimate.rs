@@ -115,11 +115,20 @@ struct Estimates<'a> {
     currency: &'a Currency,
     /// Where the prices come from; later ones win.
     prices: &'a [Sheet],
-    /// Nobody has compared the prices with those of today.
-    confirmed_today: bool,
+    /// Whether somebody has compared the prices with those of today, where all tables say.
+    confirmed_today: Option<bool>,
     days: u32,
     items: Vec<Estimated<'a>>,
+    /// The same without the download; `None` where nothing is fetched.
+    total_without_download: Option<&'a Cost>,
     total: &'a Cost,
+}
+
+/// What all items cost together.
+pub(crate) struct Sums {
+    pub(crate) total: Cost,
+    /// The same without the download; `None` where nothing is fetched.
+    pub(crate) without_download: Option<Cost>,
 }
 
 #[derive(Serialize)]
@@ -152,6 +161,15 @@ struct FetchedBytes {
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
     debug_assert_eq!(DEFAULT_PART_SIZE_BYTES, 8 << 20, "the help says so");
     let prices = args.prices.table(context.printer)?;
+    if let Some(class) = args.storage_class.as_ref()
+        && !class.is_documented()
+        && !prices.classes().any(|known| known == class)
+    {
+        context.printer.warning(&format!(
+            "--storage-class: the COS documentation knows no class {class}, but {}",
+            StorageClass::DOCUMENTED.join(", ")
+        ));
+    }
     let objects = args.addresses()?;
     let names = Names {
         images: &args.ids,
@@ -170,20 +188,34 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             }
         })
         .await?;
-    let total = Cost::sum(items.iter().map(|item| &item.estimate.total));
+    let sums = Sums::of(&items);
     context
         .printer
-        .data(&tables::estimates(&items, &total, &prices, args.days()));
+        .data(&tables::estimates(&items, &sums, &prices, args.days()));
     context.printer.json(&Estimates {
         schema: "cvm-export.estimate.v1",
         currency: prices.currency(),
         prices: prices.sheets(),
-        confirmed_today: false,
+        confirmed_today: prices.is_confirmed(),
         days: args.days(),
         items: items.iter().map(Item::figures).collect(),
-        total: &total,
+        total_without_download: sums.without_download.as_ref(),
+        total: &sums.total,
     });
     Ok(Exit::Done)
+}
+
+impl Sums {
+    fn of(items: &[Item]) -> Self {
+        let estimates = || items.iter().map(|item| &item.estimate);
+        let is_fetched = estimates().any(|estimate| !estimate.quantities.fetched.is_empty());
+        let rests = estimates().map(Estimate::without_download);
+        let rests: Vec<Cost> = rests.collect();
+        Self {
+            total: Cost::sum(estimates().map(|estimate| &estimate.total)),
+            without_download: is_fetched.then(|| Cost::sum(&rests)),
+        }
+    }
 }
 
 impl Args {

@@ -90,7 +90,13 @@ proptest! {
             high = high.zip(ends.1).map(|(sum, end)| sum + end);
         }
         // A sum that is more than any bill is unknown as well.
-        prop_assert_eq!(seen.total.low.map(millionths), u64::try_from(low).ok().map(i128::from));
+        let least = u64::try_from(low).ok().map(i128::from);
+        let (whole, part) = match seen.total.high {
+            Some(_) => (least, None),
+            None => (None, least.filter(|least| *least > 0)),
+        };
+        prop_assert_eq!(seen.total.low.map(millionths), whole);
+        prop_assert_eq!(seen.total.known_part_at_least.map(millionths), part);
         prop_assert_eq!(
             seen.total.high.map(millionths),
             high.and_then(|high| u64::try_from(high).ok()).map(i128::from)
