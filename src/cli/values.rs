@@ -1,5 +1,6 @@
 //! Values that people write on the command line and that no crate reads as the contract says.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -117,7 +118,15 @@ pub(crate) fn months(text: &str) -> Result<u32, InvalidValue> {
     whole(text, "number of months", 1_200, "6")
 }
 
-/// Reads a whole number from 1 to `most`, which is a hundred years of what it counts.
+/// Reads a number of exports that are kept.
+pub(crate) fn exports(text: &str) -> Result<NonZeroUsize, InvalidValue> {
+    text.parse().map_err(|_| {
+        let problem = "it must be 1 or more".to_owned();
+        InvalidValue::new("number of exports", text, problem, "3")
+    })
+}
+
+/// Reads a whole number from 1 to `most`, which is a hundred years of what it counts, or more than there is.
 fn whole(
     text: &str,
     what: &'static str,

@@ -122,6 +122,8 @@ pub struct Upload {
     pub upload_id: String,
     /// When it was begun.
     pub initiated: Option<DateTime<Utc>>,
+    /// The storage class that its parts are billed as; empty where COS does not say.
+    pub storage_class: CloudText,
 }
 
 /// Parts of one upload.
@@ -362,6 +364,8 @@ pub(super) fn uploads(
         upload_id: CloudText,
         #[serde(default)]
         initiated: String,
+        #[serde(default)]
+        storage_class: String,
     }
     let result: ListMultipartUploadsResult = read(response)?;
     let encoding = Encoding::of(result.encoding_type.as_deref());
@@ -371,6 +375,8 @@ pub(super) fn uploads(
             key,
             upload_id: entry.upload_id.to_string(),
             initiated: time(&entry.initiated),
+            // The documentation spells it `Standard` here.
+            storage_class: CloudText::new(&entry.storage_class.to_ascii_uppercase()),
         })
     });
     let next_key = result.next_key_marker.as_deref();

@@ -225,6 +225,10 @@ pub struct ListedUpload {
     pub upload_id: String,
     /// When it was begun.
     pub initiated: Option<DateTime<Utc>>,
+    /// The storage class of its parts.
+    pub storage_class: CloudText,
+    /// What its parts hold; `None` until that was looked at, and where it may not be.
+    pub size_bytes: Option<u64>,
     /// The export whose record names it.
     pub export_id: Option<ExportId>,
     /// The image that was asked for, where a record or the name tells it.
@@ -277,5 +281,24 @@ impl Files {
     /// When the bucket cannot be listed or the journal cannot be read.
     pub async fn list(&self, scope: Scope) -> Result<Inventory, Error> {
         gather::inventory(&self.exporter, scope).await
+    }
+
+    /// Whether keys of exports stand in the bucket whose prefix starts like the one that `scope` names:
+    /// a single page is looked at, and no answer is none.
+    pub async fn has_longer_prefixes(&self, scope: &Scope) -> bool {
+        let PrefixFilter::Exactly(prefix) = &scope.prefix else {
+            return false;
+        };
+        let start = PrefixFilter::StartingWith(prefix.clone());
+        let cos = self.exporter.cloud.cos();
+        let listing = cos.list_objects(&scope.bucket, &scope.region, prefix.as_str(), None);
+        let Ok(page) = listing.await else {
+            return false;
+        };
+        let mut names = page
+            .objects
+            .iter()
+            .filter_map(|it| names::Name::of(&it.key));
+        names.any(|name| start.covers(name.prefix()))
     }
 }

@@ -3,6 +3,7 @@
 //! A name is taken for one of an export only where every part of it is well formed and nothing stands
 //! before or behind: `p_img-1_system_snap-1.raw.bak` is nobody's.
 
+use std::fmt;
 use std::str::FromStr;
 
 use crate::export::request::{CLAIM_SUFFIX, DiskRole};
@@ -131,6 +132,17 @@ impl PrefixFilter {
             Self::StartingWith(start) => {
                 prefix.is_some_and(|prefix| prefix.as_str().starts_with(start.as_str()))
             }
+        }
+    }
+}
+
+impl fmt::Display for PrefixFilter {
+    /// As it is given on the command line.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => formatter.write_str("*"),
+            Self::Exactly(prefix) => write!(formatter, "{prefix}"),
+            Self::StartingWith(start) => write!(formatter, "{start}*"),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::export::outcome::ExportedCopy;
 use crate::export::preflight::Fact;
 use crate::export::request::{Identity, claim_key};
-use crate::model::{ExportId, ImageFormat, ImageId, ObjectKey, Prefix};
+use crate::model::{CloudText, ExportId, ImageFormat, ImageId, ObjectKey, Prefix};
 
 /// Which exports are to go. It always names or excepts some: one that says nothing would mean them all.
 #[derive(Clone, Debug)]
@@ -104,6 +104,9 @@ pub struct DoomedObject {
     /// What failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The storage class that a file is billed as.
+    #[serde(skip)]
+    pub storage_class: Option<CloudText>,
     /// The ETag of what was proven to be the export's.
     #[serde(skip)]
     pub(crate) etag: String,
@@ -428,6 +431,7 @@ fn doom(
             size_bytes: file.size_bytes,
             state: RemovalState::Planned,
             error: None,
+            storage_class: Some(file.storage_class.clone()),
             etag: file.etag.clone(),
             is_version: false,
         })
@@ -453,6 +457,7 @@ fn doom(
             size_bytes: record.size_bytes,
             state: RemovalState::Planned,
             error: None,
+            storage_class: None,
             etag: record.etag.clone(),
             is_version: false,
         }));
@@ -519,6 +524,7 @@ fn add_markers(exports: &mut [DoomedExport], inventory: &Inventory) {
                 size_bytes: 0,
                 state: RemovalState::Planned,
                 error: None,
+                storage_class: None,
                 etag: String::new(),
                 is_version: false,
             };

@@ -19,11 +19,14 @@ use super::{Files, Inventory, ListedUpload, Proof, Scope};
 use crate::cloud::cos::{CosClient, CosError, CosErrorKind, Upload};
 use crate::error::{Error, ErrorKind, one_line};
 use crate::export::outcome::ExportedCopy;
+use crate::export::preflight::Fact;
 use crate::export::record::{Record, RecordFile};
 use crate::model::{ImageId, ObjectKey};
 
 /// Looks at once.
 const CONCURRENT_LOOKS: usize = 8;
+/// Uploads whose parts a listing looks at: each takes a request for every 1000 parts.
+const MOST_WEIGHED: usize = 100;
 
 /// An unfinished upload that is to be given up.
 #[derive(Clone, Debug, Serialize)]
@@ -31,7 +34,8 @@ pub struct DoomedUpload {
     /// The upload.
     #[serde(flatten)]
     pub upload: ListedUpload,
-    /// What its parts hold.
+    /// What its parts hold; the same stands in `upload`.
+    #[serde(skip)]
     pub size_bytes: u64,
     /// How many parts there are.
     pub parts: usize,
@@ -103,6 +107,8 @@ fn of_export(upload: &Upload, gathered: &Gathered, scope: &Scope) -> Option<List
         key: upload.key.clone(),
         upload_id: upload.upload_id.clone(),
         initiated: upload.initiated,
+        storage_class: upload.storage_class.clone(),
+        size_bytes: None,
         export_id: record.map(|record| record.export_id.clone()),
         copy: record.and_then(ExportedCopy::of),
         image_id: image_id.or(name.as_ref().and_then(Name::image_id)).cloned(),
@@ -138,6 +144,42 @@ impl Files {
     /// How long an upload must have rested: longer than any export within the documented limits is waited
     /// for by default (3 hours and 12 hours per TB, for six disks of 500 GB).
     pub const USUAL_IDLE: Duration = Duration::from_secs(48 * 3600);
+
+    /// Notes what the unfinished uploads in `inventory` hold, of the first hundred. What is not known after
+    /// that comes back with why it is not.
+    ///
+    /// # Errors
+    /// Keys that COS does not accept.
+    pub async fn weigh_uploads(&self, inventory: &mut Inventory) -> Result<Option<String>, Error> {
+        let Fact::Known(uploads) = &mut inventory.uploads else {
+            return Ok(None);
+        };
+        let scope = &inventory.scope;
+        let refusal = std::cell::OnceCell::new();
+        let looks = uploads.iter().take(MOST_WEIGHED).map(|upload| async {
+            // Who may not look at one may look at none.
+            if refusal.get().is_some() {
+                return Ok::<_, Error>(None);
+            }
+            match self.growth(scope, &upload.key, &upload.upload_id).await {
+                // One that is over holds nothing any more.
+                Ok(growth) => Ok(Some(growth.unwrap_or_default().bytes)),
+                Err(error) if error.kind() == CosErrorKind::Credentials => Err(error.into()),
+                Err(error) => {
+                    let _ = refusal.set(one_line(&error));
+                    Ok(None)
+                }
+            }
+        });
+        let looks = futures_util::stream::iter(looks).buffered(CONCURRENT_LOOKS);
+        let sizes: Vec<Option<u64>> = looks.try_collect().await?;
+        for (upload, size_bytes) in uploads.iter_mut().zip(sizes) {
+            upload.size_bytes = size_bytes;
+        }
+        let is_more = uploads.len() > MOST_WEIGHED;
+        let too_many = || format!("only the first {MOST_WEIGHED} are looked at");
+        Ok(refusal.into_inner().or_else(|| is_more.then(too_many)))
+    }
 
     /// Which unfinished uploads in `inventory` are dead; `idle_for` is how long nothing may have come.
     ///
@@ -215,6 +257,10 @@ impl Files {
                 }),
                 None => {
                     let growth = growth.unwrap_or_default();
+                    let upload = ListedUpload {
+                        size_bytes: Some(growth.bytes),
+                        ..upload
+                    };
                     uploads.push(DoomedUpload {
                         upload,
                         size_bytes: growth.bytes,

@@ -218,6 +218,17 @@ fn a_prefix_means_itself_and_a_star_means_a_start() {
     assert_eq!(prefixes("--prefix p*"), ["p", "pq"]);
     assert_eq!(prefixes(""), ["p", "pq", "r"]);
     assert!(prefixes("--id img-multi002").is_empty());
+    env.export("img-linux001", "long", "");
+    let hint = "`--prefix 'lo*'` lists them";
+    env.line("files --bucket exports --prefix lo")
+        .ends_with(0)
+        .says("0 exports")
+        .says(hint);
+    for other in ["nothing", "long"] {
+        env.line(&format!("files --bucket exports --prefix {other}"))
+            .ends_with(0)
+            .does_not_say("lists them");
+    }
     env.line("files --prefix p rm --keep-last 1 --bucket exports")
         .ends_with(2)
         .says("belong behind");

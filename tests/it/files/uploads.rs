@@ -69,6 +69,64 @@ fn an_upload_that_rests_for_days_and_is_an_exports_goes() {
 }
 
 #[test]
+fn what_uploads_hold_and_cost_is_told_and_is_in_the_sum() {
+    const LIST: &str = "files --bucket exports";
+    let env = TestEnv::new();
+    env.leave(&system_disk("p"));
+    env.leave("q_xvda.raw");
+    env.leave("holiday.iso");
+    // 2 × 1 GiB × 0.024; what is nobody's export is none of this.
+    let run = env
+        .line(LIST)
+        .ends_with(0)
+        .says("2 unfinished uploads under names of exports (2.00 GiB)")
+        .says("with 0.048 USD a month")
+        .says("cost 0.048 USD a month to keep; not counted: records, older versions and other objects");
+    assert_eq!(run.stdout, "");
+    let json = env
+        .line(&format!("{LIST} --output json"))
+        .ends_with(0)
+        .json();
+    let upload = &json["buckets"][0]["unfinished_uploads"][0];
+    assert_eq!(upload["size_bytes"], 1_u64 << 30);
+    assert_eq!(upload["storage_class"], "STANDARD");
+    assert_eq!(upload["cost_per_month"]["high"], "0.024");
+    assert_eq!(json["cost_per_month"]["high"], "0.048");
+
+    env.export("img-linux001", "r", "");
+    env.cloud.change(|world| {
+        world.denied.insert("ListParts".to_owned());
+    });
+    let run = env
+        .line(LIST)
+        .ends_with(0)
+        .says("(size unknown: ")
+        .says("the known part at least 1.20 USD");
+    assert!(!run.stderr.contains("0.00 USD"), "{}", run.stderr);
+    let json = env
+        .line(&format!("{LIST} --output json"))
+        .ends_with(0)
+        .json();
+    let upload = &json["buckets"][0]["unfinished_uploads"][0];
+    assert_eq!(upload["size_bytes"], serde_json::Value::Null);
+    assert_eq!(json["cost_per_month"]["high"], serde_json::Value::Null);
+    assert_eq!(json["cost_per_month"]["known_part_at_least"], "1.20");
+}
+
+#[test]
+fn no_more_than_a_hundred_uploads_are_weighed() {
+    let env = TestEnv::new();
+    for number in 0..101 {
+        env.leave(&format!("p{number:03}_xvda.raw"));
+    }
+    env.line("files --bucket exports")
+        .ends_with(0)
+        .says("101 unfinished uploads")
+        .says("(100.00 GiB, and 1 of unknown size: only the first 100 are looked at)");
+    assert_eq!(env.calls("ListParts"), 100);
+}
+
+#[test]
 fn an_upload_of_a_running_export_is_never_touched() {
     let mut env = TestEnv::new();
     env.cloud.change(|world| world.export_seconds = Some(1e6));
@@ -83,7 +141,11 @@ fn an_upload_of_a_running_export_is_never_touched() {
         .ends_with(0)
         .says("runs");
     env.line(&format!("{ABORT} --older-than 1m --yes"))
-        .ends_with(2);
+        .ends_with(2)
+        .says("the least is 1h");
+    env.line("files rm --bucket exports --keep-last 0 --yes")
+        .ends_with(2)
+        .says("`0` is not a number of exports: it must be from 1");
     assert_eq!(env.uploads().len(), 1);
     // By now it would have ended, or been given up by whoever waited.
     env.pass(10 * DAY);

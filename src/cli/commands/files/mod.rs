@@ -148,18 +148,55 @@ struct Bucket<'a> {
     versioning: Option<&'static str>,
     all_versions: bool,
     other_objects: u64,
-    unfinished_uploads: Option<&'a [ListedUpload]>,
+    unfinished_uploads: Option<Vec<PricedUpload<'a>>>,
+}
+
+/// An unfinished upload, and what keeping its parts costs a month.
+#[derive(Serialize)]
+struct PricedUpload<'a> {
+    #[serde(flatten)]
+    upload: &'a ListedUpload,
+    cost_per_month: Cost,
+}
+
+impl<'a> PricedUpload<'a> {
+    fn new(upload: &'a ListedUpload, region: &Region, prices: &PriceTable) -> Self {
+        let stored = upload
+            .size_bytes
+            .map(|bytes| StoredObject::seen(upload.storage_class.as_str(), bytes));
+        Self {
+            upload,
+            cost_per_month: match stored {
+                Some(stored) => stored.cost_per_month(region, prices),
+                None => Cost::unknown("the size of an unfinished upload is not known"),
+            },
+        }
+    }
 }
 
 impl<'a> Bucket<'a> {
-    fn new(inventory: &'a Inventory) -> Self {
+    fn new(inventory: &'a Inventory, prices: &PriceTable) -> Self {
+        let region = &inventory.scope.region;
+        let uploads = inventory.uploads.known().map(|uploads| {
+            let uploads = uploads.iter();
+            let priced = uploads.map(|upload| PricedUpload::new(upload, region, prices));
+            priced.collect()
+        });
         Self {
             bucket: &inventory.scope.bucket,
             region: &inventory.scope.region,
             versioning: inventory.versioning.known().copied().map(word),
             all_versions: inventory.scope.all_versions,
             other_objects: inventory.other_objects,
-            unfinished_uploads: inventory.uploads.known().map(Vec::as_slice),
+            unfinished_uploads: uploads,
+        }
+    }
+
+    /// What the unfinished uploads cost a month.
+    fn uploads_cost(&self) -> Cost {
+        match &self.unfinished_uploads {
+            Some(uploads) => Cost::sum(uploads.iter().map(|upload| &upload.cost_per_month)),
+            None => Cost::unknown("unfinished uploads could not be seen"),
         }
     }
 }
@@ -210,8 +247,21 @@ async fn list(args: &ScopeArgs, prices: &PriceTable, context: &Context<'_>) -> R
             let files = open(context, &session);
             let (mut inventories, mut has_failures) = (Vec::new(), false);
             for scope in scopes {
-                match context.until_signalled(files.list(scope)).await {
-                    Ok(inventory) => inventories.push(inventory),
+                let looking = async {
+                    let mut inventory = files.list(scope).await?;
+                    let unweighed = files.weigh_uploads(&mut inventory).await?;
+                    if let (true, Some(prefix)) = (inventory.exports.is_empty(), &args.prefix)
+                        && files.has_longer_prefixes(&inventory.scope).await
+                    {
+                        context.printer.note(&format!(
+                            "no export was made with exactly the prefix `{prefix}`, and some with longer ones: \
+                             `--prefix '{prefix}*'` lists them"
+                        ));
+                    }
+                    Ok((inventory, unweighed))
+                };
+                match context.until_signalled(looking).await {
+                    Ok(found) => inventories.push(found),
                     Err(error) if is_single || error.kind() == ErrorKind::Interrupted => {
                         return Err(error);
                     }
@@ -225,24 +275,44 @@ async fn list(args: &ScopeArgs, prices: &PriceTable, context: &Context<'_>) -> R
             Ok((inventories, has_failures))
         })
         .await?;
-    let priced = inventories.iter().flat_map(|inventory| {
+    let priced = inventories.iter().flat_map(|(inventory, _)| {
         let region = &inventory.scope.region;
         let exports = inventory.exports.iter();
         exports.map(|export| Priced::new(export, region, prices))
     });
     let items: Vec<Priced<'_>> = priced.collect();
-    let cost_per_month = Cost::sum(items.iter().map(|item| &item.cost_per_month));
+    let buckets = inventories.iter();
+    let buckets: Vec<Bucket<'_>> = buckets
+        .map(|(inventory, _)| Bucket::new(inventory, prices))
+        .collect();
+    let uploads: Vec<Cost> = buckets.iter().map(Bucket::uploads_cost).collect();
+    let kept = items.iter().map(|item| &item.cost_per_month);
+    let cost_per_month = Cost::sum(kept.chain(&uploads));
     if !items.is_empty() {
         let currency = prices.currency().to_string();
         context.printer.data(&tables::files(&items, &currency));
     }
-    for inventory in &inventories {
+    let currency = prices.currency().to_string();
+    let mut has_uploads = false;
+    let counted = inventories.iter().zip(&buckets).zip(&uploads);
+    for (((inventory, unweighed), bucket), cost) in counted {
         sum_up(inventory, context);
+        let listed = bucket.unfinished_uploads.as_deref().unwrap_or_default();
+        if !listed.is_empty() {
+            has_uploads = true;
+            let month = tables::range(cost, &currency);
+            tell_uploads(bucket.bucket, listed, unweighed.as_ref(), &month, context);
+        }
     }
-    if !items.is_empty() {
-        let month = tables::range(&cost_per_month, &prices.currency().to_string());
+    if !items.is_empty() || has_uploads {
+        let month = tables::range(&cost_per_month, &currency);
+        let versions = match args.all_versions {
+            true => "",
+            false => ", older versions",
+        };
         context.printer.note(&format!(
-            "all of it costs {month} a month to keep; {}",
+            "the listed files and unfinished uploads cost {month} a month to keep; not counted: records{versions} and \
+             other objects; {}",
             prices.provenance()
         ));
     }
@@ -252,7 +322,7 @@ async fn list(args: &ScopeArgs, prices: &PriceTable, context: &Context<'_>) -> R
         prices: prices.sheets(),
         confirmed_today: prices.is_confirmed(),
         cost_per_month,
-        buckets: inventories.iter().map(Bucket::new).collect(),
+        buckets,
         items,
     });
     Ok(if has_failures {
@@ -260,6 +330,32 @@ async fn list(args: &ScopeArgs, prices: &PriceTable, context: &Context<'_>) -> R
     } else {
         Exit::Done
     })
+}
+
+/// What is said of unfinished uploads; `unweighed` is why the size of some is not known.
+fn tell_uploads(
+    bucket: &BucketName,
+    uploads: &[PricedUpload<'_>],
+    unweighed: Option<&String>,
+    month: &str,
+    context: &Context<'_>,
+) {
+    let sizes: Vec<u64> = uploads
+        .iter()
+        .filter_map(|priced| priced.upload.size_bytes)
+        .collect();
+    let known = size(sizes.iter().copied().fold(0, u64::saturating_add));
+    let reason = unweighed.map_or("", String::as_str);
+    let held = match (sizes.len(), uploads.len() - sizes.len()) {
+        (_, 0) => known,
+        (0, _) => format!("size unknown: {reason}"),
+        (_, rest) => format!("{known}, and {rest} of unknown size: {reason}"),
+    };
+    context.printer.note(&format!(
+        "  {} under names of exports ({held}), in no list of objects and paid for all the same, with {month} a month; \
+         `cvm-export files rm --abort-uploads --bucket {bucket}` clears those that are dead",
+        plural(uploads.len(), "unfinished upload"),
+    ));
 }
 
 /// What is said of a bucket beside the table.
@@ -292,12 +388,7 @@ fn sum_up(inventory: &Inventory, context: &Context<'_>) {
         )),
     }
     match &inventory.uploads {
-        Fact::Known(uploads) if uploads.is_empty() => {}
-        Fact::Known(uploads) => printer.note(&format!(
-            "  {} under names of exports, in no list of objects and paid for all the same; \
-             `cvm-export files rm --abort-uploads --bucket {bucket}` clears those that are dead",
-            plural(uploads.len(), "unfinished upload"),
-        )),
+        Fact::Known(_) => {}
         unknown => printer.warning(&format!(
             "unfinished uploads could not be seen, so what runs may look as if it did not: {}",
             unknown.why_unknown().unwrap_or_default()

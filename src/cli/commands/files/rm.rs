@@ -5,16 +5,17 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use cvm_export::error::{Error, ErrorKind};
+use cvm_export::estimate::{Cost, PriceTable, StoredObject};
 use cvm_export::export::{
-    AbortPlan, DoomedExport, DoomedUpload, Files, Part, Removal, RemovalState, Scope, Selection,
-    Stay,
+    AbortPlan, DoomedExport, DoomedObject, DoomedUpload, Files, Part, Removal, RemovalState, Scope,
+    Selection, Stay,
 };
 use cvm_export::model::{BucketName, ExportId, Region};
 use serde::Serialize;
 
 use super::{
-    Context, Exit, JournalUse, Names, Question, ScopeArgs, Session, open, plural, size, tables,
-    values, word,
+    Context, Exit, JournalUse, Names, PriceArgs, Question, ScopeArgs, Session, open, plural, size,
+    tables, values, word,
 };
 
 const QUESTION: Question = Question {
@@ -49,7 +50,7 @@ pub(super) struct Args {
     older_than: Option<Duration>,
 
     /// Exports that are not among the newest N complete ones of their image
-    #[arg(long, value_name = "N", conflicts_with = "abort_uploads")]
+    #[arg(long, value_name = "N", conflicts_with = "abort_uploads", value_parser = values::exports)]
     keep_last: Option<NonZeroUsize>,
 
     /// Give up unfinished uploads of dead exports, which are in no list of objects and paid for
@@ -59,6 +60,9 @@ pub(super) struct Args {
     /// Print what would go, and delete nothing
     #[arg(long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    prices: PriceArgs,
 
     /// Agree beforehand
     #[arg(long)]
@@ -111,6 +115,7 @@ enum Step {
 
 pub(super) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
     args.check()?;
+    let prices = args.prices.table(context.printer)?;
     let names = Names {
         bucket: args.scope.bucket.as_ref(),
         ..Names::default()
@@ -146,7 +151,7 @@ pub(super) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             let files = open(context, &session);
             let inventory = context.until_signalled(files.list(scope)).await?;
             let mut removal = files.select(inventory, &selection)?;
-            args.show(&removal, context);
+            args.show(&removal, &prices, context);
             let result = match args.agree(removal.exports.is_empty(), context).await? {
                 Step::Leave(state) => Ok(state),
                 Step::Do => files.delete(&mut removal).await.map(|()| State::Done),
@@ -164,7 +169,10 @@ impl Args {
             return usage("--all-versions: uploads have no versions");
         }
         if self.abort_uploads && self.older_than.is_some_and(|idle| idle < SHORTEST_IDLE) {
-            return usage("--older-than: an upload may rest for an hour while its export runs");
+            return usage(
+                "--older-than: with --abort-uploads the least is 1h, as an upload may rest for an hour while its \
+                 export runs",
+            );
         }
         Ok(())
     }
@@ -218,7 +226,7 @@ impl Args {
         }
     }
 
-    fn show(&self, removal: &Removal, context: &Context<'_>) {
+    fn show(&self, removal: &Removal, prices: &PriceTable, context: &Context<'_>) {
         let verb = if removal.only_hides() {
             "hide"
         } else {
@@ -256,6 +264,7 @@ impl Args {
         if removal.exports.is_empty() {
             return;
         }
+        self.lines(context, std::iter::once(sum(removal, prices)));
         if removal.only_hides() {
             context.printer.warning(
                 "the bucket keeps versions: a delete only hides the files, and they go on costing; \
@@ -320,6 +329,34 @@ impl Args {
         }
         Ok(Step::Do)
     }
+}
+
+/// What goes altogether, and what that saves.
+fn sum(removal: &Removal, prices: &PriceTable) -> String {
+    let objects = removal.objects();
+    let files: Vec<&DoomedObject> = objects.filter(|object| object.part == Part::File).collect();
+    let costs: Vec<Cost> = files
+        .iter()
+        .map(|file| {
+            let class = file.storage_class.as_ref();
+            let class = class.map_or("STANDARD", |class| class.as_str());
+            let stored = StoredObject::seen(class, file.size_bytes);
+            stored.cost_per_month(&removal.scope.region, prices)
+        })
+        .collect();
+    let month = tables::range(&Cost::sum(&costs), &prices.currency().to_string());
+    let saves = match (removal.only_hides(), removal.versioning) {
+        (true, _) => "saves nothing, as the bucket keeps versions".to_owned(),
+        (false, None) => format!("saves {month} a month, or nothing if the bucket keeps versions"),
+        (false, Some(_)) => format!("saves {month} a month"),
+    };
+    format!(
+        "{}, {}, {}; {saves}; {}",
+        plural(removal.exports.len(), "export"),
+        plural(files.len(), "file"),
+        size(files.iter().map(|file| file.size_bytes).sum()),
+        prices.provenance()
+    )
 }
 
 fn conclude(

@@ -57,6 +57,7 @@ fn upload(name: &str) -> Upload {
         key: key(name),
         upload_id: "u".to_owned(),
         initiated: None,
+        storage_class: "STANDARD".into(),
     }
 }
 

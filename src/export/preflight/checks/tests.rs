@@ -65,6 +65,7 @@ fn uploads(keys: &[&str]) -> Fact<UploadList> {
         key: key(name),
         upload_id: format!("u-{name}"),
         initiated: None,
+        storage_class: "STANDARD".into(),
     });
     Fact::Known(UploadList {
         uploads: uploads.collect(),
