@@ -186,10 +186,12 @@ impl From<DownloadError> for Error {
     fn from(error: DownloadError) -> Self {
         let again = "run the command again; it goes on where it stopped";
         let (kind, hint) = match &error {
-            DownloadError::Missing { .. } => (
-                ErrorKind::Precondition,
-                "look at the names with `cvm-export status`, or wait for the export with `cvm-export wait`",
-            ),
+            DownloadError::Missing { bucket, .. } => {
+                let hint = format!(
+                    "`cvm-export files --bucket {bucket}` lists what is there, `cvm-export wait` waits for an export"
+                );
+                return Self::new(ErrorKind::Precondition, error.to_string()).with_hint(hint);
+            }
             DownloadError::Replaced { .. } => (
                 ErrorKind::Precondition,
                 "fetch what stands there now with `cvm-export download cos://BUCKET/KEY`, or export anew",

@@ -256,10 +256,14 @@ impl PriceTable {
         }
     }
 
-    /// Whether an object of `class` must be restored before it can be read, as far as the table says.
+    /// Whether an object of `class` must be restored before it can be read: as the table says, and of a
+    /// class that it does not describe by the name, such as an archive in several zones.
     #[must_use]
     pub fn wants_restoration(&self, class: &StorageClass) -> bool {
-        self.rules(class).is_ok_and(|rules| rules.has_restoration)
+        match self.rules(class) {
+            Ok(rules) => rules.has_restoration,
+            Err(_) => class.as_str().ends_with("ARCHIVE"),
+        }
     }
 
     /// The storage classes that it describes.

@@ -598,6 +598,66 @@ fn whether_prices_are_confirmed_is_said_by_their_table() {
     assert_eq!(confirmed, false);
 }
 
+#[test]
+fn an_export_of_the_journal_is_estimated_by_its_id() {
+    let env = TestEnv::new();
+    let made = env
+        .line("image --id img-multi002 --bucket exports --prefix p --output json")
+        .ends_with(0)
+        .json();
+    let id = made["export_id"].as_str().expect("an id");
+    let json = env
+        .line(&format!("estimate {id} --output json"))
+        .ends_with(0)
+        .json();
+    let items = json["items"].as_array().expect("items");
+    let sizes = items
+        .iter()
+        .map(|item| &item["quantities"]["stored_bytes"]["high"]);
+    let sizes: Vec<u64> = sizes.filter_map(Value::as_u64).collect();
+    assert_eq!(sizes, [50 << 30, 20 << 30, 100 << 30]);
+    env.line(&format!("estimate {id} cos://exports/p"))
+        .ends_with(2)
+        .says(&format!("`cvm-export estimate {id}`"));
+    env.line("estimate exp-nothing")
+        .ends_with(2)
+        .says("knows no export `exp-nothing`");
+    let key = made["files"][0]["key"].as_str().expect("a key");
+    env.cloud
+        .change(|world| world.put_object("exports-1250000000", key, "another"));
+    env.line(&format!("estimate {id}"))
+        .ends_with(3)
+        .says("was replaced by another object since its export");
+}
+
+#[test]
+fn hints_of_an_estimate_name_what_helps() {
+    let env = TestEnv::new();
+    env.line("estimate").ends_with(2).says("--id");
+    for command in ["estimate", "download"] {
+        env.line(&format!("{command} cos://exports/nope"))
+            .ends_with(3)
+            .says("there is no object `nope` in bucket `exports-1250000000`")
+            .says("`cvm-export files --bucket exports-1250000000`");
+    }
+    env.line("estimate cos://nope-1250000000/xx --region ap-guangzhou")
+        .ends_with(3)
+        .says("bucket")
+        .does_not_say("there is no object");
+    prices(
+        &env,
+        &format!("{HEAD}[regions.ap-guangzhou]\nclasses.STANDARD.storage = \"18446744073\"\n"),
+    );
+    let run = env
+        .line("estimate --id img-linux001 --bucket exports --prices prices.toml --days 36500")
+        .ends_with(0);
+    assert!(
+        run.stdout.contains("unknown: it is more than any bill\n"),
+        "{}",
+        run.stdout
+    );
+}
+
 /// A world whose image `img-small` has a disk of 5 MiB.
 fn small() -> TestEnv {
     let env = TestEnv::new();

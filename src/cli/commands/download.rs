@@ -8,14 +8,14 @@ use cvm_export::download::{
 };
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::estimate::StoredObject;
-use cvm_export::export::{ExportOutcome, Exporter, Landing, OutcomeState, Scales, route, saved};
-use cvm_export::model::{BucketName, ExportId, ObjectKey};
+use cvm_export::export::{Exporter, Landing, Scales, route, saved};
+use cvm_export::model::{BucketName, ObjectKey};
 use futures_util::StreamExt;
 use serde::Serialize;
 
 use super::exit::Exit;
+use super::objects::Said;
 use super::printer::{ErrorObject, Output, Printer};
-use super::settings::{JournalUse, Session};
 use super::{Context, CostArgs, Names, objects, values};
 
 /// Objects that are looked up together.
@@ -120,14 +120,8 @@ struct Item {
     fetched_bytes: u64,
 }
 
-/// What was said, before buckets have their full names and regions.
-enum Said {
-    Export(ExportId),
-    Objects(Vec<(BucketName, ObjectKey)>),
-}
-
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
-    let said = args.said()?;
+    let said = Said::of(&args.targets, args.bucket.as_ref(), "download")?;
     let budget = args.cost.budget(context.printer)?;
     let is_pipe = args.to == Path::new("-");
     if is_pipe && context.printer.output != Output::Text {
@@ -136,25 +130,17 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             "--to -: the data goes to stdout, so --output must be text",
         ));
     }
-    let bucket = match &said {
-        Said::Objects(objects) => objects.first().map(|(bucket, _)| bucket),
-        Said::Export(_) => None,
-    };
     let names = Names {
-        bucket,
+        bucket: said.bucket(),
         ..Names::default()
     };
-    let journal_use = match &said {
-        Said::Export(_) => JournalUse::Needed,
-        Said::Objects(_) => JournalUse::IfThere,
-    };
     let (items, trouble) = context
-        .with_session(names, journal_use, async |session| {
+        .with_session(names, said.journal_use(), async |session| {
             let options = args.transfer.options();
             if let Said::Export(export_id) = &said
                 && is_folder(&args.to)
             {
-                let mut outcome = exported(export_id, &session)?;
+                let mut outcome = objects::exported(export_id, &session)?;
                 let exporter = Exporter::new(
                     session.cloud.clone(),
                     session.journal.clone(),
@@ -171,7 +157,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 let items = fetched.map(|done| Listed::arrived(&outcome.bucket, done));
                 return Ok((items.collect(), done.err()));
             }
-            let addresses = addresses(&said, context, &session).await?;
+            let addresses = said.addresses(context, &session).await?;
             let places = places(&args.to, &addresses)?;
             let downloader = Downloader::new(
                 session.cloud.cos().clone(),
@@ -293,70 +279,6 @@ impl Item {
             fetched_bytes: done.fetched_bytes,
         }
     }
-}
-
-impl Args {
-    fn said(&self) -> Result<Said, Error> {
-        if let (None, [single]) = (&self.bucket, self.targets.as_slice())
-            && !single.contains("://")
-        {
-            return match single.parse() {
-                Ok(export_id) => Ok(Said::Export(export_id)),
-                Err(invalid) => Err(Error::new(
-                    ErrorKind::Usage,
-                    format!("EXPORT_ID: {invalid}; object keys need --bucket"),
-                )),
-            };
-        }
-        if self.bucket.is_none()
-            && let Some(id) = self
-                .targets
-                .iter()
-                .find(|target| target.parse::<ExportId>().is_ok())
-        {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("an export is fetched alone: run `cvm-export download {id}`"),
-            ));
-        }
-        let objects = self.targets.iter();
-        let objects = objects.map(|target| objects::named(target, self.bucket.as_ref()));
-        Ok(Said::Objects(objects.collect::<Result<_, Error>>()?))
-    }
-}
-
-/// The objects, with their buckets in full and their regions.
-async fn addresses(
-    said: &Said,
-    context: &Context<'_>,
-    session: &Session,
-) -> Result<Vec<ObjectAddress>, Error> {
-    let objects = match said {
-        Said::Export(export_id) => {
-            let outcome = exported(export_id, session)?;
-            return Ok(outcome.addresses());
-        }
-        Said::Objects(objects) => objects,
-    };
-    objects::addresses(objects, context, session).await
-}
-
-/// An export that this machine's journal knows to be complete.
-fn exported(export_id: &ExportId, session: &Session) -> Result<ExportOutcome, Error> {
-    let Some(record) = session.journal.load(export_id)? else {
-        let message = format!("this machine's journal knows no export `{export_id}`");
-        return Err(Error::new(ErrorKind::Usage, message)
-            .with_hint("`cvm-export status` lists what it knows; elsewhere use `cvm-export download cos://BUCKET/KEY`"));
-    };
-    let outcome = ExportOutcome::of(&record);
-    if outcome.state != OutcomeState::Complete {
-        return Err(Error::new(
-            ErrorKind::Precondition,
-            format!("the export `{export_id}` is not complete"),
-        )
-        .with_hint(format!("wait for it with `cvm-export wait {export_id}`")));
-    }
-    Ok(outcome)
 }
 
 /// Where each object goes; `None` is stdout.

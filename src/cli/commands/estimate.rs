@@ -11,22 +11,19 @@ use cvm_export::estimate::{
 };
 use cvm_export::export::{CostPlan, DiskScope, Fact, disk_sizes, fetch_image, route, usual_class};
 use cvm_export::model::{
-    BucketName, CloudText, ImageFormat, ImageId, ObjectKey, Region, StorageClass,
+    BucketName, CloudText, ExportId, ImageFormat, ImageId, ObjectKey, Region, StorageClass,
 };
 use serde::Serialize;
 
 use super::exit::Exit;
+use super::objects::Said;
 use super::settings::{JournalUse, Session};
 use super::{Context, Names, PriceArgs, objects, tables, values};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Exported files, as cos://BUCKET/KEY
-    #[arg(
-        value_name = "COS_URL",
-        required_unless_present = "ids",
-        conflicts_with = "ids"
-    )]
+    /// An export id of this machine's journal, or exported files as cos://BUCKET/KEY
+    #[arg(value_name = "EXPORT_ID|COS_URL", conflicts_with = "ids")]
     objects: Vec<String>,
 
     /// The image; repeat the flag or separate by commas for several
@@ -170,20 +167,20 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             StorageClass::DOCUMENTED.join(", ")
         ));
     }
-    let objects = args.addresses()?;
+    let said = args.said()?;
     let names = Names {
         images: &args.ids,
-        bucket: args
-            .bucket
-            .as_ref()
-            .or(objects.first().map(|(bucket, _)| bucket)),
+        bucket: match &said {
+            Some(said) => said.bucket(),
+            None => args.bucket.as_ref(),
+        },
     };
+    let journal_use = said.as_ref().map_or(JournalUse::IfThere, Said::journal_use);
     let items = context
-        .with_session(names, JournalUse::IfThere, async |session| {
-            if objects.is_empty() {
-                args.images(context, &session, &prices).await
-            } else {
-                let addresses = objects::addresses(&objects, context, &session).await?;
+        .with_session(names, journal_use, async |session| match &said {
+            None => args.images(context, &session, &prices).await,
+            Some(said) => {
+                let addresses = said.addresses(context, &session).await?;
                 args.objects(context, &session, addresses, &prices).await
             }
         })
@@ -219,22 +216,33 @@ impl Sums {
 }
 
 impl Args {
-    fn addresses(&self) -> Result<Vec<(BucketName, ObjectKey)>, Error> {
-        let addresses = self
-            .objects
-            .iter()
-            .map(|text| match objects::cos_url(text) {
-                Some(address) => Ok(address?),
-                None => Err(Error::new(
+    /// The exported files that are meant; `None` for images.
+    fn said(&self) -> Result<Option<Said>, Error> {
+        match (self.objects.is_empty(), self.ids.is_empty()) {
+            (true, false) => return Ok(None),
+            (true, true) => {
+                return Err(Error::new(
                     ErrorKind::Usage,
-                    format!("`{}` is no cos://BUCKET/KEY", CloudText::excerpt(text, 80)),
+                    "nothing says what is to be estimated: name images with --id, or what is exported as EXPORT_ID \
+                     or COS_URL",
                 )
-                .with_hint(
+                .with_hint("`cvm-export images` and `cvm-export files` list what is there"));
+            }
+            (false, _) => {}
+        }
+        let is_known = |text: &&String| text.contains("://") || text.parse::<ExportId>().is_ok();
+        if let Some(other) = self.objects.iter().find(|text| !is_known(text)) {
+            let shown = CloudText::excerpt(other, 80);
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("`{shown}` is neither an export id nor cos://BUCKET/KEY"),
+            )
+            .with_hint(
                 "name images with `--id`, and exported files as `cvm-export files` lists them; manifests of many \
                  images are not there yet",
-            )),
-            });
-        addresses.collect()
+            ));
+        }
+        Said::of(&self.objects, None, "estimate").map(Some)
     }
 
     fn days(&self) -> u32 {
@@ -322,19 +330,14 @@ impl Args {
     ) -> Result<Vec<Item>, Error> {
         let cos = session.cloud.cos();
         let mut items = Vec::new();
-        for ObjectAddress {
-            bucket,
-            region,
-            key,
-            ..
-        } in addresses
-        {
-            let looking = async { Ok(cos.head_object(&bucket, &region, &key, None).await?) };
-            let Some(object) = context.until_signalled(looking).await? else {
-                let message = format!("there is no object `{key}` in bucket `{bucket}`");
-                return Err(Error::new(ErrorKind::Precondition, message)
-                    .with_hint("look at the names with `cvm-export status`"));
-            };
+        for address in addresses {
+            let object = objects::look_up(&address, context, session).await?;
+            let ObjectAddress {
+                bucket,
+                region,
+                key,
+                ..
+            } = address;
             let mut stored = StoredObject::seen(&object.storage_class, object.size_bytes);
             if let Some(class) = &self.storage_class {
                 stored.class = class.clone();

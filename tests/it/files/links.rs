@@ -145,6 +145,36 @@ fn objects_must_be_there_and_lifetimes_sensible() {
     env.line("files url c_xvda.raw --bucket exports")
         .ends_with(0)
         .says("until it is restored");
+    for (class, said) in [
+        ("MAZ_ARCHIVE", "is archived (MAZ_ARCHIVE)"),
+        ("MAZ_INTELLIGENT_TIERING", "to archive tiers"),
+    ] {
+        env.cloud.change(|world| {
+            let bucket = world.bucket_mut(BUCKET).expect("the bucket");
+            let object = bucket.objects.get_mut("c_xvda.raw").expect("put");
+            object.storage_class = class.to_owned();
+        });
+        env.line("files url c_xvda.raw --bucket exports")
+            .ends_with(0)
+            .says(said);
+    }
+}
+
+#[test]
+fn an_export_of_the_journal_has_a_link_for_each_file() {
+    let env = TestEnv::new();
+    env.export("img-multi002", "p", "");
+    let id = env.export_id("p");
+    let run = env.line(&format!("files url {id}")).ends_with(0);
+    let names: Vec<bool> = run
+        .stdout
+        .lines()
+        .map(|line| line.contains("/p_img-multi002_"))
+        .collect();
+    assert_eq!(names, [true; 3], "{}", run.stdout);
+    env.line("files url exp-nothing")
+        .ends_with(2)
+        .says("knows no export");
 }
 
 #[test]

@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use cvm_export::cloud::cos::{LinkEnd, ObjectLink};
+use cvm_export::cloud::cos::{LinkEnd, ObjectLink, ObjectMeta};
 use cvm_export::error::{Error, ErrorKind};
-use cvm_export::model::{BucketName, ObjectKey};
+use cvm_export::estimate::PriceTable;
+use cvm_export::model::{BucketName, ObjectKey, StorageClass};
 use serde::Serialize;
 
-use super::{Context, Exit, JournalUse, Names, objects, values};
+use super::objects::{self, Said};
+use super::{Context, Exit, Names, values};
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// cos://BUCKET/KEY, or, with --bucket, object keys
-    #[arg(value_name = "COS_URL|KEY", required = true)]
+    /// An export id of this machine's journal, cos://BUCKET/KEY, or, with --bucket, object keys
+    #[arg(value_name = "EXPORT_ID|COS_URL|KEY", required = true)]
     targets: Vec<String>,
 
     /// The bucket, in full or without its AppId
@@ -45,32 +47,23 @@ struct Link {
 }
 
 pub(super) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
-    let named = args.targets.iter();
-    let named = named.map(|target| objects::named(target, args.bucket.as_ref()));
-    let named: Vec<(BucketName, ObjectKey)> = named.collect::<Result<_, _>>()?;
+    let said = Said::of(&args.targets, args.bucket.as_ref(), "files url")?;
     let names = Names {
-        bucket: named.first().map(|(bucket, _)| bucket),
+        bucket: said.bucket(),
         ..Names::default()
     };
     let links = context
-        .with_session(names, JournalUse::IfThere, async |session| {
-            let addresses = objects::addresses(&named, context, &session).await?;
+        .with_session(names, said.journal_use(), async |session| {
+            let addresses = said.addresses(context, &session).await?;
             let cos = session.cloud.cos();
             let mut links = Vec::new();
             for address in addresses {
                 let (bucket, region, key) = (&address.bucket, &address.region, &address.key);
                 let mut size_bytes = None;
                 if !args.no_check {
-                    let looking = async { Ok(cos.head_object(bucket, region, key, None).await?) };
-                    let Some(found) = context.until_signalled(looking).await? else {
-                        return Err(missing(bucket, key));
-                    };
-                    if matches!(found.storage_class.as_str(), "ARCHIVE" | "DEEP_ARCHIVE") {
-                        context.printer.warning(&format!(
-                            "`{key}` is archived ({}): its link brings an error until it is restored",
-                            found.storage_class
-                        ));
-                    }
+                    let looking = objects::look_up(&address, context, &session).await;
+                    let found = looking.map_err(or_unchecked)?;
+                    tell_archived(key, &found, context);
                     size_bytes = Some(found.size_bytes);
                 }
                 let link = cos.sign_link(bucket, region, key, args.expires).await;
@@ -98,14 +91,32 @@ pub(super) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     Ok(Exit::Done)
 }
 
-fn missing(bucket: &BucketName, key: &ObjectKey) -> Error {
-    Error::new(
-        ErrorKind::Precondition,
-        format!("there is no object `{key}` in bucket `{bucket}`"),
-    )
-    .with_hint(format!(
-        "`cvm-export files --bucket {bucket}` lists what is there; `--no-check` signs a link all the same"
-    ))
+/// The same with the flag in its hint that does without the look.
+fn or_unchecked(error: Error) -> Error {
+    let all_the_same = "`--no-check` signs a link all the same";
+    match error.hint().map(str::to_owned) {
+        Some(hint) if error.kind() == ErrorKind::Precondition => {
+            error.with_hint(format!("{hint}; {all_the_same}"))
+        }
+        _ => error,
+    }
+}
+
+/// Warns of an object that cannot be read as it lies there.
+fn tell_archived(key: &ObjectKey, found: &ObjectMeta, context: &Context<'_>) {
+    let Ok(class) = found.storage_class.parse::<StorageClass>() else {
+        return;
+    };
+    if PriceTable::default().wants_restoration(&class) {
+        context.printer.warning(&format!(
+            "`{key}` is archived ({class}): its link brings an error until it is restored"
+        ));
+    } else if class.as_str().ends_with("INTELLIGENT_TIERING") {
+        context.printer.warning(&format!(
+            "`{key}` is of class {class}, which moves what nobody reads to archive tiers where the bucket is set up \
+             so: from there its link brings an error until it is restored"
+        ));
+    }
 }
 
 /// Says what goes out of hand with the links.
