@@ -153,6 +153,30 @@ fn already_there(object: ObjectMeta, path: &Path, seen: Digests) -> Downloaded {
     }
 }
 
+/// See [`super::bytes_to_come`].
+pub(super) fn bytes_to_come(object: &ObjectMeta, path: &Path, options: &DownloadOptions) -> u64 {
+    let all = object.size_bytes;
+    let (partial, ledger_path) = target::partial_names(path);
+    if let Ok(Standing::File { size_bytes }) = target::standing(path)
+        && size_bytes == all
+        && !options.force
+    {
+        return 0;
+    }
+    let is_whole = partial
+        .symlink_metadata()
+        .is_ok_and(|metadata| metadata.is_file() && metadata.len() == all);
+    match ledger::read(&ledger_path, object) {
+        Ok(Found::Arrived {
+            synced, written, ..
+        }) if is_whole => {
+            let unsynced: u64 = written.iter().map(Stretch::length).sum();
+            all.saturating_sub(synced.bytes()).saturating_sub(unsynced)
+        }
+        _ => all,
+    }
+}
+
 /// One object on its way to one file.
 struct Job<'a> {
     downloader: &'a Downloader,

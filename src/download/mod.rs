@@ -288,6 +288,14 @@ impl Downloader {
     }
 }
 
+/// How many bytes of `object` a download to `path` has still to fetch at most, by what stands there: none
+/// where a file of its size does, as that is either the object or in the way, and what the ledger of an
+/// earlier run misses. All of them where nobody can tell, and where `force` may replace the file.
+#[must_use]
+pub fn bytes_to_come(object: &ObjectMeta, path: &Path, options: &DownloadOptions) -> u64 {
+    file::bytes_to_come(object, path, options)
+}
+
 /// The checksum that COS names.
 fn expected_checksum(object: &ObjectMeta) -> Option<Crc64> {
     object

@@ -11,8 +11,8 @@ use super::watch::PollPolicy;
 use super::{ExportOptions, Exporter, Known, Landing};
 use crate::cloud::Network;
 use crate::cloud::actions::cvm::Image;
-use crate::cloud::cos::BucketHead;
-use crate::download::Downloaded;
+use crate::cloud::cos::{BucketHead, ObjectMeta};
+use crate::download::{Downloaded, bytes_to_come};
 use crate::error::Error;
 use crate::estimate::{
     Bounds, Budget, Cost, DEFAULT_DAYS, Estimate, ExportSize, OverBudget, Quantities, Route,
@@ -206,16 +206,28 @@ impl Exporter {
         Ok(CostFacts::of(request, &known.image, &plan, &options.budget))
     }
 
-    /// Says what the download of a complete export takes, and refuses one that may cost too much.
+    /// Says what the download of a complete export to files of these `names` has still to take, and refuses one that may cost too much.
     pub(super) fn weigh_download(
         &self,
         outcome: &ExportOutcome,
+        names: &[&str],
         landing: &Landing,
     ) -> Result<(), Error> {
-        let objects = outcome.files.iter().map(|file| {
+        let files = outcome.files.iter().zip(names);
+        let objects = files.map(|(file, name)| {
             let class = file.storage_class.as_deref().unwrap_or("STANDARD");
-            let object = StoredObject::seen(class, file.size_bytes?);
-            Some((&outcome.region, object))
+            let object = ObjectMeta {
+                key: file.key.clone(),
+                size_bytes: file.size_bytes?,
+                etag: file.etag.clone().unwrap_or_default(),
+                last_modified: None,
+                crc64: file.crc64.clone(),
+                storage_class: class.to_owned(),
+                version_id: None,
+            };
+            let path = landing.folder.join(name);
+            let bytes = bytes_to_come(&object, &path, &landing.options);
+            Some((&outcome.region, StoredObject::seen(class, bytes)))
         });
         match objects.collect::<Option<Vec<_>>>() {
             Some(objects) => self.scales(landing).weigh(&self.events, objects),

@@ -51,12 +51,12 @@ impl Exporter {
             Some(image_id) => self.about(image_id),
             None => self.clone(),
         };
-        this.weigh_download(outcome, landing)?;
         let Landing {
             folder, options, ..
         } = landing;
         let addresses = outcome.addresses();
         let names = local_names(addresses.iter().map(|address| &address.key))?;
+        this.weigh_download(outcome, &names, landing)?;
         make_folder(folder)?;
         let mut record = outcome.record.clone();
         if let Some(record) = &record {

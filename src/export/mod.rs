@@ -283,14 +283,18 @@ impl Exporter {
         if cost_line == CostLine::Due {
             this.tell_cost(&report);
         }
-        report.require(&options.skipped_checks)?;
+        let settling = || {
+            let record = this.begin(&report, options);
+            earlier::settle(&this.journal, &report, record, this.cloud.now())
+        };
+        let mut skipped_checks = options.skipped_checks.clone();
+        // What is taken as it stands is not exported, and costs nothing of that.
+        if options.if_exists == IfExists::Skip && settling().is_ok_and(|found| found.is_some()) {
+            skipped_checks.push(CheckName::Cost);
+        }
+        report.require(&skipped_checks)?;
         if options.if_exists == IfExists::Skip
-            && let Some(record) = earlier::settle(
-                &this.journal,
-                &report,
-                this.begin(&report, options),
-                this.cloud.now(),
-            )?
+            && let Some(record) = settling()?
         {
             this.journal.save(&record)?;
             drop(lock);

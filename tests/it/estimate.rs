@@ -410,6 +410,24 @@ fn an_export_that_may_cost_too_much_is_not_submitted() {
 }
 
 #[test]
+fn an_export_that_is_taken_as_it_stands_is_not_refused_for_its_price() {
+    let mut env = TestEnv::new();
+    env.line(LINE).ends_with(0);
+    let skip = format!("{LINE} --if-exists skip --max-cost 0.01");
+    env.line(&skip).ends_with(0);
+    // By another machine as well.
+    env.lose_home();
+    env.line(&skip).ends_with(0);
+    env.assert_submits(1);
+    // Where nothing stands it would be exported.
+    env.line(
+        "image --id img-linux001 --bucket exports --prefix q --if-exists skip --max-cost 0.01",
+    )
+    .ends_with(3);
+    env.assert_submits(1);
+}
+
+#[test]
 fn several_exports_are_held_to_the_limit_together() {
     let env = TestEnv::new();
     env.cloud.change(|world| {
@@ -710,6 +728,18 @@ fn a_download_that_may_cost_too_much_fetches_no_byte() {
         "download {export_id} --to here/ --max-cost 0.00049"
     ))
     .ends_with(0);
+    // What is here already is not fetched, so nothing but requests is weighed.
+    for target in [
+        format!("{export_id} --to here/"),
+        format!("cos://exports/{key} --to disk.raw"),
+    ] {
+        env.line(&format!("download {target} --max-cost 0.000001"))
+            .ends_with(0)
+            .says("0 B fetched");
+        env.line(&format!("download {target} --max-cost 0.000001 --force"))
+            .ends_with(3)
+            .says("5.00 MiB fetched");
+    }
 }
 
 #[test]
@@ -748,6 +778,11 @@ fn a_resumed_download_says_what_it_saved() {
         .wait()
         .ends_with(130)
         .does_not_say("were here already");
+    // What is still to come is weighed, and not the whole.
+    env.line(&format!("{line} --max-cost 0"))
+        .ends_with(3)
+        .says(" fetched over the public network")
+        .does_not_say("4.00 MiB fetched");
     let run = env
         .line(&format!("{line} --output json"))
         .ends_with(0)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cvm_export::download::{
     DEFAULT_CONNECTIONS, DEFAULT_PART_SIZE_BYTES, DownloadError, DownloadOptions, Downloaded,
-    Downloader, Found, ObjectAddress, local_names, make_folder,
+    Downloader, Found, ObjectAddress, bytes_to_come, local_names, make_folder,
 };
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::estimate::StoredObject;
@@ -169,9 +169,14 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 .map(|address| downloader.look(address, &options));
             let looks = futures_util::stream::iter(looks).buffered(CONCURRENT_LOOKS);
             let looks: Vec<Result<Found, DownloadError>> = looks.collect().await;
-            let found = addresses.iter().zip(&looks).filter_map(|(address, look)| {
+            let found = addresses.iter().zip(&places).zip(&looks);
+            let found = found.filter_map(|((address, place), look)| {
                 let object = look.as_ref().ok()?.object();
-                let object = StoredObject::seen(&object.storage_class, object.size_bytes);
+                let bytes = match place {
+                    Some(path) => bytes_to_come(object, path, &options),
+                    None => object.size_bytes,
+                };
+                let object = StoredObject::seen(&object.storage_class, bytes);
                 Some((&address.region, object))
             });
             let scales = Scales {
