@@ -274,6 +274,16 @@ impl Endpoints {
         self.address.is_some()
     }
 
+    /// The address of an override by HTTP, which a stock client reaches as its proxy.
+    pub(crate) fn played_by(&self) -> Option<String> {
+        let Address { scheme, host, port } = self.address.as_ref()?;
+        let host = match host.contains(':') {
+            true => format!("[{host}]"),
+            false => host.clone(),
+        };
+        (*scheme == "http").then(|| format!("http://{host}:{port}"))
+    }
+
     /// `https`, unless an override says otherwise.
     pub(crate) fn scheme(&self) -> &'static str {
         self.address

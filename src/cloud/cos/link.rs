@@ -18,6 +18,8 @@ pub struct ObjectLink {
     pub expires_at: DateTime<Utc>,
     /// What else may end it.
     pub end: LinkEnd,
+    /// The HTTP proxy behind which its host answers, where an endpoint override plays that.
+    pub proxy: Option<String>,
 }
 
 /// What ends a link, besides somebody disabling its key.
@@ -79,6 +81,7 @@ impl CosClient {
             url,
             expires_at,
             end,
+            proxy: self.http.settings().endpoints.played_by(),
         }
     }
 }

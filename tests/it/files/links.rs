@@ -105,6 +105,10 @@ fn what_leaks_with_a_link_is_said_and_stdout_is_links_alone() {
         .ends_with(0)
         .says("it cannot be taken back")
         .says("the SecretId can be read in it")
+        .says(&format!(
+            "`curl --proxy {} --output FILE 'LINK'` fetches",
+            env.cloud.endpoint_url()
+        ))
         .does_not_say("session token");
     assert_eq!(run.stdout.lines().count(), 2);
     assert!(run.stdout.lines().all(|line| line.starts_with("http://")));

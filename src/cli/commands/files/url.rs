@@ -152,9 +152,12 @@ fn warn<'a>(links: impl Iterator<Item = &'a ObjectLink> + Clone, context: &Conte
          proxies that it passes",
         if has_token { " and the session token" } else { "" }
     ));
-    printer.note(
-        "it is signed for GET: `curl --output FILE 'LINK'` fetches, `curl --head` is refused",
-    );
+    let proxy = links.clone().find_map(|link| link.proxy.as_ref());
+    // Where the cloud is played, no name server knows the link's host.
+    let proxy = proxy.map_or_else(String::new, |proxy| format!("--proxy {proxy} "));
+    printer.note(&format!(
+        "it is signed for GET: `curl {proxy}--output FILE 'LINK'` fetches, `curl --head` is refused"
+    ));
 }
 
 fn shown(time: DateTime<Utc>) -> String {
