@@ -47,10 +47,7 @@ pub(super) fn answer(shared: &Shared, peer: SocketAddr, request: &Received) -> O
 
 fn read_faults(request: &Received) -> Result<Vec<Fault>, String> {
     let text = std::str::from_utf8(&request.body).map_err(|error| error.to_string())?;
-    Fault::parse_file(text).map_err(|error| {
-        let cause = std::error::Error::source(&error);
-        cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-    })
+    Fault::parse_file(text).map_err(|error| error.to_string())
 }
 
 fn document(status: u16, value: &serde_json::Value) -> Answer {

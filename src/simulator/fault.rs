@@ -155,10 +155,35 @@ struct FaultFile {
     faults: Vec<Fault>,
 }
 
-/// A fault file that cannot be read.
+/// What is wrong with a fault file, and in which line.
 #[derive(Debug, thiserror::Error)]
-#[error("the faults are not readable")]
-pub struct InvalidFaults(#[from] serde_json::Error);
+#[error("line {line}: {problem}")]
+pub struct InvalidFaults {
+    line: usize,
+    problem: String,
+}
+
+impl From<serde_json::Error> for InvalidFaults {
+    fn from(error: serde_json::Error) -> Self {
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        let text = error.to_string();
+        let text = text.strip_suffix(&place).unwrap_or(&text);
+        let problem = if error.is_data() {
+            // The words of the parser for values of an enum and fields of a structure.
+            text.replace("unknown variant", "there is no kind")
+                .replace("unknown field", "there is no field")
+                .replace("missing field", "there must be a field")
+                .replace("expected one of", "but")
+                .replace("invalid type:", "not as it should be:")
+        } else {
+            "what stands there is no JSON".to_owned()
+        };
+        Self {
+            line: error.line(),
+            problem,
+        }
+    }
+}
 
 impl Fault {
     /// Reads a fault file: `{"faults": […]}`.
@@ -234,6 +259,20 @@ mod tests {
             r#"{"faults": [{"call": "*", "effect": {"kind": "status", "status": 500, "x": 1}}]}"#,
         ] {
             assert!(Fault::parse_file(broken).is_err(), "{broken}");
+        }
+        for (broken, said) in [
+            ("{\n\"faults\":,\n", "line 2: what stands there is no JSON"),
+            (
+                "{\"faults\": [\n{\"call\": \"*\", \"effect\": {\"kind\": \"explode\"}}\n]}",
+                "line 2: there is no kind `explode`, but `reset-before`",
+            ),
+            (
+                "{\"faults\": [\n\n{\"call\": \"*\"}]}",
+                "line 3: there must be a field `effect`",
+            ),
+        ] {
+            let error = Fault::parse_file(broken).expect_err(broken).to_string();
+            assert!(error.starts_with(said), "asked: {broken}, seen: {error}");
         }
     }
 

@@ -135,7 +135,8 @@ fn faults_come_from_a_file() {
     .expect("a file");
     env.run(&["simulate", "--faults", &faults, "--", "true"])
         .ends_with(2)
-        .says("--faults");
+        .says("--faults")
+        .says("line 1: there is no kind `explode`, but `reset-before`");
 }
 
 /// A plain request to the simulator itself: status and body.
@@ -196,7 +197,7 @@ fn faults_and_the_call_log_have_doors_of_their_own() {
         r#"{"faults": [{"call": "x", "effect": {"kind": "explode"}}]}"#,
     );
     assert_eq!(status, 400);
-    assert!(why.contains("unknown variant `explode`"), "{why}");
+    assert!(why.contains("there is no kind `explode`"), "{why}");
     assert_eq!(door(&env, "POST", "faults", faults).0, 404);
 }
 

@@ -272,5 +272,9 @@ fn read_faults(path: &Path) -> Result<Vec<Fault>, Error> {
     };
     let text =
         std::fs::read_to_string(path).map_err(|error| refuse("cannot read").with_source(error))?;
-    Fault::parse_file(&text).map_err(|error| refuse("there are no faults in").with_source(error))
+    Fault::parse_file(&text).map_err(|error| {
+        refuse("there are no faults in")
+            .with_source(error)
+            .with_hint("docs/rehearse.md of the sources lists every kind, with an example")
+    })
 }

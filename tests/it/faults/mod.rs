@@ -414,9 +414,7 @@ fn the_matrix_knows_every_effect_and_every_call() {
     // The simulator names its effects when it is asked for one that it does not know.
     let unknown = r#"{"faults": [{"call": "x", "effect": {"kind": "no-such-effect"}}]}"#;
     let error = Fault::parse_file(unknown).expect_err("no such effect");
-    let error = std::error::Error::source(&error)
-        .expect("a cause")
-        .to_string();
+    let error = error.to_string();
     let known: BTreeSet<String> = error
         .split('`')
         .skip(3)
