@@ -660,7 +660,7 @@ fn hints_of_an_estimate_name_what_helps() {
     }
     env.line("estimate cos://nope-1250000000/xx --region ap-guangzhou")
         .ends_with(3)
-        .says("bucket")
+        .says("there is no bucket `nope-1250000000` in ap-guangzhou")
         .does_not_say("there is no object");
     prices(
         &env,

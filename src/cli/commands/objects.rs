@@ -147,7 +147,12 @@ async fn missing(
     let cos = session.cloud.cos();
     let looking = async { Ok(cos.head_bucket(bucket, region).await?) };
     match context.until_signalled(looking).await {
-        Err(error) if error.kind() == ErrorKind::Precondition => return error,
+        Err(error) if error.kind() == ErrorKind::Precondition => {
+            let message = format!("there is no bucket `{bucket}` in {region}");
+            return Error::new(ErrorKind::Precondition, message)
+                .with_hint("look at the bucket's name and region with `cvm-export check`")
+                .with_source(error);
+        }
         Err(_) | Ok(_) => {}
     }
     let message = format!("there is no object `{key}` in bucket `{bucket}`");
