@@ -20,6 +20,7 @@ mod landing;
 mod look;
 mod missing_bucket;
 mod outcome;
+mod overview;
 mod policy;
 mod preflight;
 mod record;
@@ -35,7 +36,6 @@ mod watch;
 
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
 pub use attach::WaitTarget;
@@ -72,13 +72,13 @@ pub use submit::Queueing;
 pub use watch::PollPolicy;
 
 use crate::clock::Stopwatch;
-use crate::cloud::actions::cvm::{DescribeImages, Image};
+use crate::cloud::actions::cvm::Image;
 use crate::cloud::cos::{BucketEntry, Overwrite};
 use crate::cloud::{Cloud, Site};
 use crate::error::{Error, ErrorKind};
 use crate::estimate::Budget;
 use crate::event::{EventKind, Events};
-use crate::model::{CheckName, ExportId, ImageId, Prefix, Region};
+use crate::model::{CheckName, ImageId, Prefix};
 use attach::{Found, Source};
 use claim::{Claim, Claimed};
 use journal::Lock;
@@ -485,77 +485,10 @@ impl Exporter {
         Ok(outcome)
     }
 
-    /// The exports that the journal knows, the oldest first, each with what COS shows of it now: a HEAD
-    /// for each file.
-    ///
-    /// # Errors
-    /// When the journal cannot be read, or COS does not accept the credentials.
-    pub async fn status(&self, export_id: Option<&ExportId>) -> Result<Vec<ExportOutcome>, Error> {
-        let (mut records, unreadable) = self.journal.all()?;
-        for line in unreadable {
-            self.events.warn(line);
-        }
-        if let Some(export_id) = export_id {
-            records.retain(|record| record.export_id == *export_id);
-            if records.is_empty() {
-                let message = format!("this machine's journal knows no export `{export_id}`");
-                return Err(Error::new(ErrorKind::Usage, message)
-                    .with_hint("`cvm-export status` lists what it knows"));
-            }
-        }
-        if export_id.is_none() {
-            self.tell_copies().await?;
-        }
-        let looks = records.into_iter().map(|mut record| async move {
-            match record.state {
-                RecordState::Complete => self.still_stands(&record).await,
-                _ if record.state.is_live() => self.look_once(&mut record).await,
-                _ => Ok(ExportOutcome::of(&record)),
-            }
-        });
-        let looks = futures_util::stream::iter(looks).buffered(CONCURRENT_LOOKS);
-        let outcomes = looks.try_collect().await?;
-        Ok(outcomes)
-    }
-
     /// The site of the account that exports.
     #[must_use]
     pub fn site(&self) -> Site {
         self.cloud.endpoints().site()
-    }
-
-    /// The custom images of `region`, or those of `image_ids`.
-    ///
-    /// # Errors
-    /// When they cannot be listed.
-    pub async fn images(
-        &self,
-        region: &Region,
-        image_ids: &[ImageId],
-    ) -> Result<Vec<Image>, Error> {
-        let mut images = Vec::new();
-        let mut known = std::collections::BTreeSet::new();
-        let mut call = DescribeImages::custom_images(image_ids);
-        loop {
-            let page = self.cloud.call(Some(region), &call).await?.value;
-            let received = page.image_set.len() as u64;
-            let before = images.len();
-            for image in page.image_set {
-                if known.insert(image.image_id.clone()) {
-                    images.push(image);
-                }
-            }
-            // A server that repeats itself would otherwise be listened to for ever.
-            if images.len() == before {
-                return Ok(images);
-            }
-            let offset = call.offset.unwrap_or(0) + received;
-            let is_complete = page.total_count.is_none_or(|total| offset >= total);
-            if received == 0 || is_complete || !image_ids.is_empty() {
-                return Ok(images);
-            }
-            call.offset = Some(offset);
-        }
     }
 
     fn about(&self, image_id: &ImageId) -> Self {
