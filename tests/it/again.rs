@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cvm_export::simulator::{Effect, Fault, Options};
 
-use crate::support::{TestEnv, fault, files_below};
+use crate::support::{TestEnv, fault, files_below, wait_until};
 
 const LINE: &str = "image --id img-linux001 --bucket exports --prefix p --poll-interval 100ms";
 
@@ -325,7 +325,12 @@ fn waiting_for_another_process_ends_with_the_timeout() {
     let env = world(0.0);
     env.cloud.change(|world| world.other_tasks = 5);
     let first = env.start(&LINE.split(' ').collect::<Vec<_>>());
-    env.wait_for_calls("ExportImages", 1);
+    // Before it has heard that it must queue, its export may be running.
+    let is_queued = || {
+        let records = files_below(&env.state_folder().join("exports"));
+        records.iter().any(|(_, text)| text.contains("\"queued\""))
+    };
+    wait_until(|| "a queued export".to_owned(), is_queued);
     env.line(&format!("{LINE} --no-queue"))
         .ends_with(5)
         .says("started nothing");

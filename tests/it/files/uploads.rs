@@ -145,7 +145,7 @@ fn an_upload_of_a_running_export_is_never_touched() {
         .says("the least is 1h");
     env.line("files rm --bucket exports --keep-last 0 --yes")
         .ends_with(2)
-        .says("`0` is not a number of exports: it must be from 1");
+        .says("`0` is not a number of exports: it must be 1 or more");
     assert_eq!(env.uploads().len(), 1);
     // By now it would have ended, or been given up by whoever waited.
     env.pass(10 * DAY);
