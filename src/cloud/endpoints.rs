@@ -296,7 +296,8 @@ impl Endpoints {
     ///
     /// # Panics
     /// Never: the region code is well formed.
-    pub(crate) fn any_region(&self) -> Region {
+    #[must_use]
+    pub fn any_region(&self) -> Region {
         let usual = || ANY_REGION.parse().expect("a region code");
         self.hosts.finance_region.clone().unwrap_or_else(usual)
     }

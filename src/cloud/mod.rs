@@ -106,7 +106,8 @@ impl Cloud {
     }
 
     /// Where it sends.
-    pub(crate) fn endpoints(&self) -> &Endpoints {
+    #[must_use]
+    pub fn endpoints(&self) -> &Endpoints {
         &self.api.http().settings().endpoints
     }
 

@@ -40,6 +40,21 @@ pub struct Destination {
     pub buckets: Fact<Vec<BucketEntry>>,
 }
 
+impl Destination {
+    /// The bucket as the account's list has it; `None` where it is not on the list, or there is none.
+    #[must_use]
+    pub fn listed(&self) -> Option<&BucketEntry> {
+        let mut buckets = self.buckets.known().into_iter().flatten();
+        buckets.find(|entry| entry.name == self.bucket)
+    }
+
+    /// The bucket's own region where that is known, else the one in which the image is looked for.
+    #[must_use]
+    pub fn bucket_region(&self) -> &Region {
+        self.listed().map_or(&self.region, |entry| &entry.region)
+    }
+}
+
 /// Settles bucket and region.
 ///
 /// # Errors

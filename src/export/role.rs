@@ -133,6 +133,21 @@ fn trust_statement() -> Value {
 /// Whether a trust document names CVM as a service; `None` when it cannot be read, or both allows and
 /// denies, which is for the cloud to weigh.
 pub(crate) fn trusts_cvm(document: &str) -> Option<bool> {
+    let (allows, denies) = said_of_cvm(document)?;
+    match (allows, denies) {
+        (allows, false) => Some(allows),
+        (false, true) => Some(false),
+        (true, true) => None,
+    }
+}
+
+/// Whether a trust document denies CVM, which no statement that allows it undoes.
+pub(crate) fn denies_cvm(document: &str) -> bool {
+    said_of_cvm(document).is_some_and(|(_, denies)| denies)
+}
+
+/// Whether a trust document allows CVM, and whether it denies it; `None` when it cannot be read.
+fn said_of_cvm(document: &str) -> Option<(bool, bool)> {
     let document: Value = serde_json::from_str(document).ok()?;
     let statements = one_or_more(field(&document, "statement")?);
     let of_cvm = statements
@@ -142,11 +157,7 @@ pub(crate) fn trusts_cvm(document: &str) -> Option<bool> {
         let effect = field(statement, "effect").and_then(Value::as_str);
         effect.is_none_or(|effect| effect.eq_ignore_ascii_case("allow"))
     });
-    match (allowing.is_empty(), others.is_empty()) {
-        (is_untrusted, true) => Some(!is_untrusted),
-        (true, false) => Some(false),
-        (false, false) => None,
-    }
+    Some((!allowing.is_empty(), !others.is_empty()))
 }
 
 /// Whether a trust document is for CVM and nobody else.

@@ -8,7 +8,7 @@ use cvm_export::export::{
     Access, AccessPlan, Authorizer, Destination, Effect, Existing, ExportRequest, Fact, Grant,
     Intent, Known, Left, OwnPolicy, PlannedStep, WritingPreset, check_role, look_around,
 };
-use cvm_export::model::{BucketName, Prefix, Region, RoleName, Verdict, printable_json};
+use cvm_export::model::{BucketName, Prefix, RoleName, Verdict, printable_json};
 use serde::Serialize;
 
 use super::consent::Consent;
@@ -245,7 +245,7 @@ async fn look(args: &Args, context: &Context<'_>) -> Result<Exit, Error> {
     let role = &args.role_name;
     let (existing, own) = context
         .with_session(Names::default(), JournalUse::IfThere, async |session| {
-            let looking = look_around(&session.cloud, region_of(&session), role);
+            let looking = look_around(&session.cloud, session.region.said(), role);
             context.until_signalled(looking).await
         })
         .await?;
@@ -302,12 +302,6 @@ fn plural_carriers(count: u64) -> String {
     }
 }
 
-/// The region that was said, which matters where a region reaches CAM by a host of its own.
-fn region_of(session: &Session) -> Option<&Region> {
-    let ambient = session.region.ambient.as_ref().map(|(region, _)| region);
-    session.region.flag.as_ref().or(ambient)
-}
-
 impl Args {
     async fn access(
         &self,
@@ -316,19 +310,19 @@ impl Args {
         session: &Session,
     ) -> Result<Access, Error> {
         let (grant, region) = match wish {
-            Wish::Preset(preset) => (Grant::Preset(preset), region_of(session).cloned()),
+            Wish::Preset(preset) => (Grant::Preset(preset), session.region.said().cloned()),
             Wish::Bucket(bucket) => {
-                let destination = super::resolve(context, session, &bucket).await?;
+                let destination = self.destination(bucket, context, session).await?;
                 if !self.revoke {
                     warn_of_no_bucket(context, &destination);
                 }
-                let region = Some(destination.region.clone());
+                let region = destination.bucket_region().clone();
                 let grant = Grant::Bucket {
                     bucket: destination.bucket,
-                    region: destination.region,
+                    region: region.clone(),
                     prefix: self.prefix.clone(),
                 };
-                (grant, region)
+                (grant, Some(region))
             }
         };
         Ok(Access {
@@ -337,39 +331,60 @@ impl Args {
             region,
         })
     }
+
+    /// The bucket and its region. What was made for a bucket is taken back also when that is gone: its
+    /// policy is found by name.
+    async fn destination(
+        &self,
+        bucket: BucketName,
+        context: &Context<'_>,
+        session: &Session,
+    ) -> Result<Destination, Error> {
+        let found = super::resolve(context, session, &bucket).await;
+        let is_nowhere =
+            |error: &Error| matches!(error.kind(), ErrorKind::Precondition | ErrorKind::Usage);
+        match found {
+            Err(error) if self.revoke && bucket.app_id().is_some() && is_nowhere(&error) => {
+                Ok(Destination {
+                    bucket,
+                    region: session.cloud.endpoints().any_region(),
+                    buckets: Fact::NotAsked,
+                })
+            }
+            found => found,
+        }
+    }
 }
 
 /// Warns where the policy would be for a bucket that is not there: it may be made later, or be a slip of the
 /// pen.
 fn warn_of_no_bucket(context: &Context<'_>, destination: &Destination) {
-    let (bucket, region) = (&destination.bucket, &destination.region);
-    let Fact::Known(buckets) = &destination.buckets else {
-        return;
-    };
-    match buckets.iter().find(|entry| entry.name == *bucket) {
-        None => context.printer.warning(&format!(
+    if matches!(destination.buckets, Fact::Known(_)) && destination.listed().is_none() {
+        let (bucket, region) = (&destination.bucket, &destination.region);
+        context.printer.warning(&format!(
             "the account lists no bucket `{bucket}`; the policy is for one of that name in {region}"
-        )),
-        Some(entry) if entry.region != *region => context.printer.warning(&format!(
-            "bucket `{bucket}` is in {}; the policy is for one of that name in {region}",
-            entry.region
-        )),
-        Some(_) => {}
+        ));
     }
 }
 
 /// Makes the role for `image --authorize`, when and only when its check fails for one of `requests`, which
-/// share bucket and role, and nothing else refuses that one. Whether it is enough is for the checks of the export to say.
+/// share bucket and role, and nothing else refuses that one. Whether it is enough is for the checks of the
+/// export to say.
 pub(super) async fn where_needed(
     context: &Context<'_>,
     session: &Session,
+    destination: &Destination,
     requests: impl Iterator<Item = &(ExportRequest, Known)>,
     is_refused_anyway: impl AsyncFn(&(ExportRequest, Known)) -> Result<bool, Error>,
     consent: Consent,
 ) -> Result<(), Error> {
     for asked in requests {
-        let (request, _) = asked;
-        let checking = check_role(&session.cloud, request);
+        let request = ExportRequest {
+            // That of the image may be another one, and a copy is exported then.
+            region: destination.bucket_region().clone(),
+            ..asked.0.clone()
+        };
+        let checking = check_role(&session.cloud, &request);
         if context.until_signalled(checking).await?.verdict != Verdict::Fail {
             continue;
         }

@@ -179,7 +179,8 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             }
             if args.authorize && !args.request.skip_checks.contains(&CheckName::Role) {
                 let asked = requests.iter().flatten();
-                authorize::where_needed(context, &session, asked, is_refused_anyway, consent)
+                let to = &destination;
+                authorize::where_needed(context, &session, to, asked, is_refused_anyway, consent)
                     .await?;
             }
             // One download after the other: each uses the line as well as it can.

@@ -48,6 +48,8 @@ const TAKEN_LOOKS: usize = 22;
 /// The pause between the first looks for an effect, and the longest one. CAM allows 20 calls a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// How often a change is sent in all while CAM is asked too often (`CreateRole`: twice a second).
+const ATTEMPTS: u32 = 8;
 
 /// How the names of all policies begin that are made here.
 const POLICY_NAMES: &str = "cvm-export-";
@@ -180,6 +182,7 @@ impl Authorizer {
         let mut losses = 0;
         let mut lost: Option<usize> = None;
         let (mut misses, mut pause) = (0, FIRST_PAUSE);
+        let mut attempt = 1;
         let mut looked_at = None;
         while let Some(place) = plan.steps.iter().position(|planned| !planned.done) {
             if self.cancel.is_cancelled() {
@@ -193,8 +196,14 @@ impl Authorizer {
             }
             let Err(error) = self.take(&step).await else {
                 plan.steps[place].done = true;
+                attempt = 1;
                 continue;
             };
+            if error.kind() == ApiErrorKind::Throttled && attempt < ATTEMPTS {
+                self.rest(FIRST_PAUSE * attempt).await?;
+                attempt += 1;
+                continue;
+            }
             if step.is_removal() && says_gone(&error) || lost == Some(place) && says_taken(&error) {
                 plan.steps[place].done = true;
             } else if says_gone(&error) && plan.has_made_what(place) && misses < TAKEN_LOOKS {

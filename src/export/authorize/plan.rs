@@ -427,10 +427,13 @@ pub(super) fn plan(found: &Found, wanted: &Access) -> Result<AccessPlan, Error> 
         None => plan.push(Step::CreateRole {
             role: name.clone(),
             document: role::trust_document(),
-            description: format!("Lets CVM export images to COS {MARK}"),
+            description: role_description(&wanted.grant),
         }),
         Some(existing) => {
             let trust = existing.trust.as_str();
+            if role::denies_cvm(trust) {
+                return Err(trust_denies(name));
+            }
             if role::trusts_cvm(trust) != Some(true) {
                 let read = || Some((serde_json::from_str(trust).ok()?, role::with_cvm(trust)?));
                 let (before, document) = read().ok_or_else(|| trust_unreadable(name))?;
@@ -493,6 +496,20 @@ pub(super) fn plan(found: &Found, wanted: &Access) -> Result<AccessPlan, Error> 
         plan.push(Step::AttachPolicy { role, policy });
     }
     Ok(plan)
+}
+
+/// What a role that is made says about itself. A preset that is attached with it is named, as nothing else
+/// would tell a later run who attached it.
+fn role_description(grant: &Grant) -> String {
+    match grant {
+        Grant::Bucket { .. } => format!("Lets CVM export images to COS {MARK}"),
+        Grant::Preset(preset) => format!("{}{}", of_preset(preset.name()), MARK),
+    }
+}
+
+/// What the description of a role begins with that was made with the preset policy `name`.
+pub(super) fn of_preset(name: &str) -> String {
+    format!("Lets CVM export images to COS by {name} ")
 }
 
 pub(super) fn carries(found: &Found, policy: &str, is_preset: bool) -> bool {
@@ -564,6 +581,16 @@ fn normal(document: &Value) -> Value {
         }
         single => single.clone(),
     }
+}
+
+fn trust_denies(role: &RoleName) -> Error {
+    Error::new(
+        ErrorKind::Precondition,
+        format!(
+            "somebody denies the service CVM in the trust document of role `{role}`, which no addition undoes; nothing was changed"
+        ),
+    )
+    .with_hint("take that out in the CAM console, or name another role with `cvm-export authorize --role-name ROLE`")
 }
 
 fn trust_unreadable(role: &RoleName) -> Error {

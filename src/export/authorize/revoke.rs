@@ -1,7 +1,7 @@
 //! The way back: what has to be done so that CVM may write no more, decided from what exists. Pure.
 
 use super::Intent;
-use super::plan::{Access, AccessPlan, Found, Grant, MARK, Step, carries};
+use super::plan::{Access, AccessPlan, Found, Grant, MARK, Step, carries, of_preset};
 use crate::export::role::{self, WritingPreset};
 use crate::model::{RoleName, printable_json, shell_line};
 
@@ -17,11 +17,16 @@ pub(super) fn plan_revocation(found: &Found, unwanted: &Access) -> AccessPlan {
         .role
         .as_ref()
         .is_some_and(|role| role.description.as_str().contains(MARK));
+    // A role of ours may carry what somebody else has attached since.
+    let came_with = |preset: &str| {
+        let role = found.role.as_ref().filter(|_| is_own_role);
+        role.is_some_and(|role| role.description.as_str().starts_with(&of_preset(preset)))
+    };
     let policy = unwanted.policy_name();
     let is_preset = matches!(unwanted.grant, Grant::Preset(_));
     let mut detached = false;
     match &unwanted.grant {
-        Grant::Preset(_) if carries(found, &policy, true) && is_own_role => {
+        Grant::Preset(_) if carries(found, &policy, true) && came_with(&policy) => {
             detached = true;
             plan.push(Step::DetachPolicy {
                 role: name.clone(),
@@ -71,7 +76,8 @@ pub(super) fn plan_revocation(found: &Found, unwanted: &Access) -> AccessPlan {
     });
     for wide in others.clone().filter(|policy| policy.is_writing_preset()) {
         plan.still.push(wide.name.to_string());
-        let why = why_preset_stays(wide.name.as_str(), name, unwanted, is_own_role);
+        let is_own = came_with(wide.name.as_str());
+        let why = why_preset_stays(wide.name.as_str(), name, unwanted, is_own);
         plan.leave(format!("policy `{}` on role `{name}`", wide.name), why);
     }
     let others: Vec<&str> = others.map(|attached| attached.name.as_str()).collect();
@@ -96,8 +102,8 @@ pub(super) fn plan_revocation(found: &Found, unwanted: &Access) -> AccessPlan {
 }
 
 /// Why a preset that allows writing stays on the role, and what takes it off.
-fn why_preset_stays(preset: &str, role: &RoleName, unwanted: &Access, is_own_role: bool) -> String {
-    if let (true, Ok(preset)) = (is_own_role, preset.parse::<WritingPreset>()) {
+fn why_preset_stays(preset: &str, role: &RoleName, unwanted: &Access, is_own: bool) -> String {
+    if let (true, Ok(preset)) = (is_own, preset.parse::<WritingPreset>()) {
         let about_it = Access {
             grant: Grant::Preset(preset),
             ..unwanted.clone()
@@ -115,13 +121,7 @@ fn why_preset_stays(preset: &str, role: &RoleName, unwanted: &Access, is_own_rol
         preset,
     ];
     let command = shell_line(&words.map(str::to_owned));
-    let why = match is_own_role {
-        true => "cvm-export attaches no such policy",
-        false => {
-            "the role was not made by cvm-export, and nothing tells who attached a preset policy"
-        }
-    };
-    format!("{why}; `{command}` takes it off")
+    format!("nothing tells who attached it; `{command}` takes it off")
 }
 
 /// Why CVM stays in the trust document of a role that others made, and what takes it out.

@@ -282,11 +282,21 @@ fn revoking_takes_back_what_bears_the_mark_alone() {
 }
 
 #[test]
-fn a_preset_is_taken_off_a_role_of_ours_only() {
+fn a_preset_is_taken_off_a_role_only_that_was_made_with_it() {
     let access = preset(WritingPreset::DataWriteOnly);
     let mut found = complete(&access);
     found.policy = None;
     found.attached = vec![attached("QcloudCOSDataWriteOnly", true)];
+    let planned = plan_revocation(&found, &access);
+    assert_eq!(planned.steps, [], "somebody may have attached it since");
+    assert_eq!(planned.still, ["QcloudCOSDataWriteOnly"]);
+    let made = plan(&Found::default(), &access).expect("a plan");
+    let [Step::CreateRole { description, .. }, ..] =
+        made.steps.iter().map(|it| &it.step).collect::<Vec<_>>()[..]
+    else {
+        panic!("a role is made: {made:?}");
+    };
+    found.role = found_role(&role::trust_document().to_string(), description);
     let planned = plan_revocation(&found, &access);
     assert_eq!(calls(&planned), ["DetachRolePolicy", "DeleteRole"]);
     found.role = found_role(&role::trust_document().to_string(), "the console's");
