@@ -50,6 +50,25 @@ fn a_missing_bucket_is_made_in_the_images_region_and_exported_to() {
 }
 
 #[test]
+fn the_image_is_looked_for_where_no_flag_says_its_region() {
+    // By the environment, which knows of another region, and with nothing said at all.
+    for region in [Some("ap-singapore"), None] {
+        let mut env = world();
+        env.unset("TENCENTCLOUD_REGION");
+        if let Some(region) = region {
+            env.set("TENCENTCLOUD_REGION", region);
+        }
+        env.line(&format!("{LINUX} --bucket fresh --yes"))
+            .ends_with(0)
+            .says("create the private bucket `fresh-1250000000` in ap-guangzhou");
+        env.assert_submits(1);
+        // It is there now, and its own region counts.
+        env.line(&format!("{LINUX} --bucket fresh --yes --if-exists skip"))
+            .ends_with(0);
+    }
+}
+
+#[test]
 fn nothing_is_made_without_consent_or_in_a_dry_run() {
     let env = world();
     env.line(&format!("{LINUX} --bucket fresh"))
@@ -100,12 +119,12 @@ fn a_bucket_of_that_name_in_another_region_is_told_with_its_region() {
 #[test]
 fn no_bucket_is_made_for_an_image_that_is_elsewhere_or_cannot_be_exported() {
     let env = world();
-    env.line("image --id img-faraway6 --bucket fresh --prefix p --create-bucket --yes")
+    env.line("image --id img-faraway6 --bucket fresh --prefix p --create-bucket --yes --region ap-guangzhou")
         .ends_with(3)
         .says("use `--region ap-singapore`");
     env.line("image --id img-nowhere1 --bucket fresh --prefix p --create-bucket --yes")
         .ends_with(3)
-        .says("no image `img-nowhere1` in ap-guangzhou");
+        .says("no region has an image `img-nowhere1`");
     env.line("image --id img-window03 --bucket fresh --prefix p --create-bucket --yes")
         .ends_with(3)
         .says("no bucket is made for it")

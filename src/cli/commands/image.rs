@@ -127,7 +127,12 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     };
     let working = context
         .with_session(names, journal_use, async |session| {
-            let mut destination = super::resolve(context, &session, bucket).await?;
+            let mut destination = match images.first() {
+                Some(image_id) if args.create_bucket => {
+                    create_bucket::resolve(context, &session, bucket, image_id).await?
+                }
+                _ => super::resolve(context, &session, bucket).await?,
+            };
             let exporter = Exporter::new(
                 session.cloud.clone(),
                 session.journal.clone(),

@@ -419,8 +419,17 @@ pub(super) async fn resolve(
     session: &settings::Session,
     bucket: &BucketName,
 ) -> Result<Destination, Error> {
-    let resolving =
-        cvm_export::export::resolve(&session.cloud, &session.events, bucket, &session.region);
+    resolve_by(context, session, bucket, &session.region).await
+}
+
+/// As [`resolve`], where `setting` is said of the region.
+async fn resolve_by(
+    context: &Context<'_>,
+    session: &settings::Session,
+    bucket: &BucketName,
+    setting: &RegionSetting,
+) -> Result<Destination, Error> {
+    let resolving = cvm_export::export::resolve(&session.cloud, &session.events, bucket, setting);
     let destination = context.until_signalled(resolving).await?;
     context.partials.settle(&destination);
     Ok(destination)
