@@ -254,7 +254,7 @@ impl Printer {
         let image = match (&outcome.image_id, &outcome.image_name) {
             (Some(id), Some(name)) if !name.as_str().is_empty() => format!("image `{id}` ({name})"),
             (Some(id), _) => format!("image `{id}`"),
-            (None, _) => "the export".to_owned(),
+            (None, _) => "an image that is not known here".to_owned(),
         };
         let count = plural(outcome.files.len(), "file");
         // Before its export an image may have to be copied.

@@ -212,6 +212,7 @@ fn assert_nothing_comes_to_light(status: &'static str) {
     ] {
         for form in ["text", "json", "ndjson"] {
             let line = format!("{line} -vvv --output {form}");
+            signatures.lock().expect("nobody panicked").clear();
             let run = env.line(&line);
             let signatures = signatures.lock().expect("nobody panicked").clone();
             assert!(!signatures.is_empty(), "nothing was signed for `{line}`");

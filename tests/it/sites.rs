@@ -309,8 +309,13 @@ fn values_that_no_site_has_are_refused() {
 #[test]
 fn a_rehearsal_takes_the_flags_as_well() {
     let env = TestEnv::new();
-    env.line("image --id img-1 --bucket b --simulate --site intl --internal --no-wait")
-        .ends_with(0);
+    let line = "image --id img-1 --bucket b --simulate --no-wait -vv";
+    env.line(&format!("{line} --site intl"))
+        .ends_with(0)
+        .says("cvm.intl.tencentcloudapi.com");
+    env.line(&format!("{line} --internal"))
+        .ends_with(0)
+        .says("b-1250000000.cos-internal.ap-guangzhou.tencentcos.cn");
     assert_hosts(&env, "a cloud of its own", &[]);
 }
 

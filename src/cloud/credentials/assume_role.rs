@@ -178,19 +178,25 @@ pub(super) async fn ask(
     };
     let http = client(settings, keys, &place)?;
     let answer = ApiClient::new(http).call(Some(&region), &call).await;
-    let role = answer.map_err(|error| failed(&place, error))?.value;
+    keys_of(&place, answer.map(|answer| answer.value))
+}
+
+/// The keys that STS answers a request for a role with.
+pub(super) fn keys_of(
+    place: &str,
+    answer: Result<sts::AssumedRole, ApiError>,
+) -> Result<Credentials, CredentialsError> {
+    let role = answer.map_err(|source| CredentialsError::Sts {
+        place: place.to_owned(),
+        source: Box::new(source),
+    })?;
+    let end = DateTime::from_timestamp(role.expired_time, 0)
+        .ok_or_else(|| broken(place, "the end that STS names for its keys is no time"))?;
     assemble(
-        &place,
+        place,
         &role.credentials.tmp_secret_id,
         role.credentials.tmp_secret_key.expose(),
         Some(role.credentials.token.expose()),
-        DateTime::from_timestamp(role.expired_time, 0),
+        Some(end),
     )
-}
-
-pub(super) fn failed(place: &str, source: ApiError) -> CredentialsError {
-    CredentialsError::Sts {
-        place: place.to_owned(),
-        source: Box::new(source),
-    }
 }

@@ -5,10 +5,8 @@
 
 use std::path::Path;
 
-use chrono::DateTime;
-
 use super::assume_role::{self, Wanted};
-use super::{Found, Heard, assemble, broken, client, nobody, read_optional};
+use super::{Found, Heard, broken, client, nobody, read_optional};
 use crate::auth::Secret;
 use crate::cloud::CloudSettings;
 use crate::cloud::actions::sts;
@@ -50,19 +48,7 @@ pub(super) async fn ask(settings: &CloudSettings, environment: &Environment) -> 
     };
     let http = client(settings, nobody(), &place)?.hiding(token);
     let answer = ApiClient::new(http).call(Some(&region), &call).await;
-    let sts::AssumedRole {
-        credentials: keys,
-        expired_time,
-    } = answer
-        .map_err(|error| assume_role::failed(&place, error))?
-        .value;
-    let credentials = assemble(
-        &place,
-        &keys.tmp_secret_id,
-        keys.tmp_secret_key.expose(),
-        Some(keys.token.expose()),
-        DateTime::from_timestamp(expired_time, 0),
-    )?;
+    let credentials = assume_role::keys_of(&place, answer.map(|answer| answer.value))?;
     Ok(Ok(Found::new(credentials, &place)))
 }
 
