@@ -112,8 +112,8 @@ pub struct AccountReport {
 #[derive(Clone, Debug)]
 pub(super) struct AccountFacts {
     pub(super) keys: Keys,
-    /// Why the cloud does not accept the keys.
-    pub(super) refusal: Option<String>,
+    /// Why the cloud does not accept the keys, and what may be done about it.
+    pub(super) refusal: Option<(String, Option<String>)>,
     pub(super) identity: Fact<GetCallerIdentityResponse>,
     /// How far the servers' clock is ahead of this machine's.
     pub(super) clock_offset: Option<TimeDelta>,
@@ -195,9 +195,12 @@ pub async fn check_account(
     let account = AccountFacts {
         keys: keys.clone(),
         refusal: refusal.as_ref().map(|error| {
-            [vec![error.to_string()], error.causes()]
-                .concat()
-                .join(": ")
+            let causes = error.causes();
+            let reason = match causes.as_slice() {
+                [] => error.to_string(),
+                causes => causes.join(": "),
+            };
+            (reason, error.hint().map(str::to_owned))
         }),
         identity,
         clock_offset: hosts.clock_offset(),

@@ -39,17 +39,19 @@ fn credentials(facts: &AccountFacts) -> Judgement {
     if !keys.passed_over.is_empty() {
         evidence.push_str(&format!("; passed over: {}", keys.passed_over.join("; ")));
     }
-    if let Some(refusal) = &facts.refusal {
+    if let Some((reason, hint)) = &facts.refusal {
+        let site = match facts.site {
+            Site::Mainland => "an account of tencentcloud.com needs `--site intl`",
+            Site::International => "an account of cloud.tencent.com is not of `--site intl`",
+        };
+        let hint = hint
+            .as_deref()
+            .map_or_else(String::new, |hint| format!("{hint}; "));
         return fail(
-            format!("{evidence}; the cloud does not accept them: {refusal}"),
+            format!("{evidence}; the cloud does not accept them: {reason}"),
             format!(
-                "look the SecretId up in the console ({}/cam/capi), and mend it where it is named above; {}",
-                facts.site.console(),
-                match facts.site {
-                    Site::Mainland => "an account of tencentcloud.com needs `--site intl`",
-                    Site::International =>
-                        "an account of cloud.tencent.com is not of `--site intl`",
-                }
+                "{hint}the console lists keys ({}/cam/capi); {site}",
+                facts.site.console()
             ),
         );
     }

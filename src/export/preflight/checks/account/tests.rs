@@ -118,7 +118,7 @@ fn the_keys_are_told_with_their_place_their_end_and_what_was_passed_over() {
     );
     seen.keys.warnings = vec!["others can read it".to_owned()];
     assert_judged("a warning", &seen, check, Warn, &[]);
-    seen.refusal = Some("SecretIdNotFound".to_owned());
+    seen.refusal = Some(("SecretIdNotFound".to_owned(), None));
     assert_judged("refused", &seen, check, Fail, &["SecretIdNotFound"]);
 }
 
@@ -133,7 +133,7 @@ fn the_caller_is_known_or_not_and_that_fails_nothing() {
     seen.identity = Fact::NoAnswer("reset".to_owned());
     assert_judged("silent", &seen, check, Unknown, &["reset"]);
     seen.identity = Fact::NotAsked;
-    seen.refusal = Some("SecretIdNotFound".to_owned());
+    seen.refusal = Some(("SecretIdNotFound".to_owned(), None));
     assert_judged("refused", &seen, check, Unknown, &["keys are not accepted"]);
 }
 
