@@ -10,7 +10,7 @@ use crate::export::journal::Journal;
 use crate::export::preflight::{Fact, disks, fetch_image};
 use crate::export::record::{Baseline, Record, RecordFile, RecordState, is_since};
 use crate::export::request::{
-    CLAIM_SUFFIX, DeviceNames, DiskRole, DiskScope, ExpectedFile, ExportRequest, claim_key,
+    DeviceNames, DiskRole, DiskScope, ExpectedFile, ExportRequest, claim_key,
 };
 use crate::model::{
     BucketName, ExportId, ImageFormat, ImageId, ObjectKey, Prefix, Region, RoleName,
@@ -355,21 +355,18 @@ async fn claim_under(
     let keys = match image_id {
         Some(image_id) => vec![claim_key(prefix, image_id)?],
         None => {
-            let start = prefix.map_or_else(|| "img-".to_owned(), |prefix| format!("{prefix}_img-"));
-            let page = cloud
-                .cos()
-                .list_objects(bucket, region, &start, None)
-                .await?;
-            let is_claim = |key: &ObjectKey| {
-                let image_id = key.as_str().strip_suffix(CLAIM_SUFFIX);
-                let image_id = image_id.and_then(|key| key.get(start.len() - "img-".len()..));
-                image_id.is_some_and(|image_id| image_id.parse::<ImageId>().is_ok())
-            };
-            page.objects
-                .into_iter()
-                .map(|object| object.key)
-                .filter(is_claim)
-                .collect()
+            let claims = claim::keys_under(cloud, bucket, region, prefix).await?;
+            if claims.is_cut_off {
+                return Err(Error::new(
+                    ErrorKind::Usage,
+                    format!(
+                        "bucket `{bucket}` has so many files under `{}…` that not all of them were looked through",
+                        claims.start
+                    ),
+                )
+                .with_hint("name the image with `--id`"));
+            }
+            claims.keys
         }
     };
     let mut live = Vec::new();
@@ -379,6 +376,7 @@ async fn claim_under(
             // A copy of another bucket's claim, or one under another name, is not about these files.
             let is_ours = record.bucket == *bucket
                 && record.prefix.as_ref() == prefix
+                && claim_key(prefix, &record.image_id).is_ok_and(|own| own == *key)
                 && record.names_itself();
             if !is_ours {
                 continue;

@@ -16,12 +16,14 @@ use crate::cloud::Cloud;
 use crate::cloud::cos::{CosError, CosErrorKind, Overwrite, Put};
 use crate::error::{Error, ErrorKind};
 use crate::event::Events;
-use crate::export::record::Record;
-use crate::export::request::claim_key;
-use crate::model::{BucketName, ObjectKey, Region};
+use crate::export::record::{Record, RecordError};
+use crate::export::request::{CLAIM_SUFFIX, claim_key};
+use crate::model::{BucketName, ImageId, ObjectKey, Prefix, Region};
 
 /// A claim is a record of a few KiB; anything larger is not one of ours.
 pub(crate) const CLAIM_LIMIT_BYTES: usize = 1024 * 1024;
+/// Pages of names among which claims are looked for.
+const PAGES: usize = 20;
 /// Longer than the look-ups between reading an old claim and replacing it take.
 const ARBITRATION: Duration = Duration::from_millis(1500);
 /// How long bringing the claim up to date may hold a run up; the journal knows it already.
@@ -176,6 +178,50 @@ impl Claim {
     }
 }
 
+/// The keys of the claims under a prefix.
+#[derive(Debug)]
+pub(crate) struct ClaimKeys {
+    pub(crate) keys: Vec<ObjectKey>,
+    /// What the names start with among which they were looked for.
+    pub(crate) start: String,
+    /// Whether there are so many of these names that not all were looked through.
+    pub(crate) is_cut_off: bool,
+}
+
+/// Looks for the claims of all images under `prefix`, which stand among the files that were exported there.
+pub(crate) async fn keys_under(
+    cloud: &Cloud,
+    bucket: &BucketName,
+    region: &Region,
+    prefix: Option<&Prefix>,
+) -> Result<ClaimKeys, CosError> {
+    let before = prefix.map_or_else(String::new, |prefix| format!("{prefix}_"));
+    let start = format!("{before}img-");
+    let is_claim = |key: &ObjectKey| {
+        let image_id = key.as_str().strip_suffix(CLAIM_SUFFIX);
+        let image_id = image_id.and_then(|key| key.strip_prefix(&before));
+        image_id.is_some_and(|image_id| image_id.parse::<ImageId>().is_ok())
+    };
+    let (mut keys, mut marker) = (Vec::new(), None);
+    for _ in 0..PAGES {
+        let listing = cloud
+            .cos()
+            .list_objects(bucket, region, &start, marker.as_deref());
+        let page = listing.await?;
+        let names = page.objects.into_iter().map(|object| object.key);
+        keys.extend(names.filter(is_claim));
+        marker = page.next_marker;
+        if marker.is_none() {
+            break;
+        }
+    }
+    Ok(ClaimKeys {
+        keys,
+        start,
+        is_cut_off: marker.is_some(),
+    })
+}
+
 /// Reads the claim at `key`.
 ///
 /// # Errors
@@ -193,11 +239,37 @@ pub(crate) async fn read(
     let Some((_, body)) = found else {
         return Ok(None);
     };
-    Record::from_json(&body).map(Some).map_err(|problem| {
+    parse(&body).map(Some).map_err(|problem| {
         Error::new(
             ErrorKind::Unexpected,
             format!("`{key}` in bucket `{bucket}` cannot be used as a record"),
         )
         .with_source(problem)
     })
+}
+
+/// Reads a record that stood in a bucket, where anybody who may write there can have put it: one that names keys
+/// outside of its own place could have them fetched or deleted as files of an export.
+///
+/// # Errors
+/// [`RecordError`] when it is none, or names a key that neither starts with its prefix and an underscore nor, where
+/// it has none, lies outside of all folders.
+pub(crate) fn parse(body: &[u8]) -> Result<Record, RecordError> {
+    let record = Record::from_json(body)?;
+    let start = match &record.prefix {
+        Some(prefix) => format!("{prefix}_"),
+        None => String::new(),
+    };
+    let is_in_place = |key: &ObjectKey| {
+        let name = key.as_str().strip_prefix(&start);
+        name.is_some_and(|name| !name.contains('/'))
+    };
+    let is_in_place = record.files.iter().all(|file| {
+        let object = file.object.as_ref().map(|object| &object.key);
+        file.watched_keys().chain(object).all(is_in_place)
+    });
+    match is_in_place {
+        true => Ok(record),
+        false => Err(RecordError::OfAnotherPlace),
+    }
 }

@@ -246,6 +246,9 @@ pub enum RecordError {
     /// A later version wrote it in a form that this one does not know.
     #[error("it has the schema `{0}`, which this version does not know; use a newer cvm-export")]
     UnknownSchema(CloudText),
+    /// It names a key where its export writes nothing.
+    #[error("it names files of another place")]
+    OfAnotherPlace,
 }
 
 impl Record {

@@ -11,7 +11,7 @@ use crate::cloud::actions::cvm::Image;
 use crate::cloud::cos::{CosError, CosErrorKind, DeleteMarker, Upload, VersionEntry};
 use crate::error::{Error, ErrorKind};
 use crate::export::Exporter;
-use crate::export::claim::CLAIM_LIMIT_BYTES;
+use crate::export::claim::{self, CLAIM_LIMIT_BYTES};
 use crate::export::preflight::Fact;
 use crate::export::record::{Record, RecordState};
 use crate::model::{ImageId, ObjectKey, Prefix};
@@ -25,9 +25,8 @@ pub(super) async fn inventory(exporter: &Exporter, scope: Scope) -> Result<Inven
         exporter.events.warn(line);
     }
     own.retain(|record| is_wanted(&scope, record));
-    let names = own.iter().flat_map(|record| &record.files);
-    let names = names.flat_map(|file| file.watched_keys().cloned());
-    let names: BTreeSet<ObjectKey> = names.collect();
+    // It may have been taken over from a bucket.
+    own.iter_mut().for_each(keep_possible_names);
 
     let cos = exporter.cloud.cos();
     let versioning = cos.get_versioning(&scope.bucket, &scope.region);
@@ -37,7 +36,7 @@ pub(super) async fn inventory(exporter: &Exporter, scope: Scope) -> Result<Inven
     let (versioning, listed) = tokio::join!(versioning, listed);
     let versioning = fact(versioning)?;
     let listed = fact(listed)?;
-    let listing = list(exporter, &scope, &names).await?;
+    let listing = list(exporter, &scope).await?;
     let stored = read_records(exporter, &scope, &listing.entries).await?;
     let uploads = listed.known().map_or(&[][..], Vec::as_slice);
     let images = images(exporter, &scope, &own, &stored, &listing.entries, uploads).await?;
@@ -98,12 +97,12 @@ struct Listing {
 
 impl Listing {
     /// Takes an object in that may be of an export, or counts it.
-    fn take(&mut self, scope: &Scope, names: &BTreeSet<ObjectKey>, found: VersionEntry) {
+    fn take(&mut self, scope: &Scope, found: VersionEntry) {
         let name = Name::of(&found.object.key);
         let is_covered = name
             .as_ref()
             .is_some_and(|name| scope.prefix.covers(name.prefix()));
-        if is_covered || names.contains(&found.object.key) {
+        if is_covered {
             self.entries.push(Entry {
                 object: found.object,
                 name,
@@ -116,11 +115,7 @@ impl Listing {
     }
 }
 
-async fn list(
-    exporter: &Exporter,
-    scope: &Scope,
-    names: &BTreeSet<ObjectKey>,
-) -> Result<Listing, Error> {
+async fn list(exporter: &Exporter, scope: &Scope) -> Result<Listing, Error> {
     let cos = exporter.cloud.cos();
     let (bucket, region) = (&scope.bucket, &scope.region);
     let start = scope.prefix.keys_start();
@@ -135,12 +130,11 @@ async fn list(
                 .await?;
             listing.others += page.others as u64;
             for version in page.versions {
-                listing.take(scope, names, version);
+                listing.take(scope, version);
             }
             let markers = page.markers.into_iter();
             listing.markers.extend(markers.filter(|marker| {
                 Name::of(&marker.key).is_some_and(|name| scope.prefix.covers(name.prefix()))
-                    || names.contains(&marker.key)
             }));
             let Some(next) = page.next else {
                 return Ok(listing);
@@ -166,7 +160,7 @@ async fn list(
                 is_latest: true,
                 object,
             };
-            listing.take(scope, names, current);
+            listing.take(scope, current);
         }
         if page.next_marker.is_none() {
             return Ok(listing);
@@ -249,7 +243,7 @@ async fn read_record(
         Err(error) if error.kind() == CosErrorKind::Credentials => return Err(error.into()),
         Err(error) => return Ok(Err(error.to_string())),
     };
-    let mut record = match Record::from_json(&body) {
+    let mut record = match claim::parse(&body) {
         Ok(record) => record,
         Err(problem) => return Ok(Err(problem.to_string())),
     };
@@ -260,20 +254,19 @@ async fn read_record(
     if !is_its_own {
         return Ok(Err("it is a copy of another place's record".to_owned()));
     }
+    keep_possible_names(&mut record);
+    Ok(Ok(Some(record)))
+}
+
+/// Takes away the names that no file of the export can have.
+fn keep_possible_names(record: &mut Record) {
     let identity = record.identity();
     let can_have =
         |key: &ObjectKey| Name::of(key).is_some_and(|name| grouping::may_be_of(&identity, &name));
     for file in &mut record.files {
         file.names.retain(|name| can_have(&name.key));
-        if file
-            .object
-            .as_ref()
-            .is_some_and(|object| !can_have(&object.key))
-        {
-            file.object = None;
-        }
+        file.object.take_if(|object| !can_have(&object.key));
     }
-    Ok(Ok(Some(record)))
 }
 
 /// Every export once, those with a record in the bucket first, the newest first: what two records claim is

@@ -6,14 +6,12 @@ use futures_util::{StreamExt, TryStreamExt};
 use super::plan::bucket_region;
 use crate::cloud::cos::CosErrorKind;
 use crate::error::{Error, ErrorKind};
-use crate::export::claim::CLAIM_LIMIT_BYTES;
+use crate::export::claim::{self, CLAIM_LIMIT_BYTES};
 use crate::export::record::{Record, RecordError};
-use crate::export::request::{CLAIM_SUFFIX, ExportRequest};
+use crate::export::request::ExportRequest;
 use crate::export::{Exporter, Known};
-use crate::model::{ObjectKey, Prefix, shell_line};
+use crate::model::{ObjectKey, shell_line};
 
-/// Pages of names that are looked through.
-const PAGES: usize = 20;
 /// Records that are read together.
 const CONCURRENT_READS: usize = 8;
 
@@ -32,34 +30,20 @@ impl Exporter {
     ) -> Result<Option<Record>, Error> {
         let region = bucket_region(&self.cloud, request, known).await?;
         let cos = self.cloud.cos();
-        let start = match &request.prefix {
-            Some(prefix) => format!("{}_img-", Prefix::as_str(prefix)),
-            None => "img-".to_owned(),
+        let (bucket, region, prefix) = (&request.bucket, &region, request.prefix.as_ref());
+        let claims = match claim::keys_under(&self.cloud, bucket, region, prefix).await {
+            Ok(claims) => claims,
+            Err(error) if error.kind() == CosErrorKind::NotPermitted => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
-        let (mut keys, mut marker) = (Vec::<ObjectKey>::new(), None);
-        for _ in 0..PAGES {
-            let page = cos.list_objects(&request.bucket, &region, &start, marker.as_deref());
-            let page = match page.await {
-                Ok(page) => page,
-                Err(error) if error.kind() == CosErrorKind::NotPermitted => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            let names = page.objects.into_iter().map(|object| object.key);
-            keys.extend(names.filter(|key| key.as_str().ends_with(CLAIM_SUFFIX)));
-            marker = page.next_marker;
-            if marker.is_none() {
-                break;
-            }
-        }
-        if marker.is_some() {
+        if claims.is_cut_off {
             self.events.warn(format!(
-                "bucket `{}` has so many files under `{start}…` that not all of them were looked through: an \
+                "bucket `{bucket}` has so many files under `{}…` that not all of them were looked through: an \
                  earlier export of this image by a copy may be among the rest",
-                request.bucket
+                claims.start
             ));
         }
-        let (bucket, region) = (&request.bucket, &region);
-        let reads = keys.iter().map(|key| async move {
+        let reads = claims.keys.iter().map(|key| async move {
             let read = cos.get_small_object(bucket, region, key, None, CLAIM_LIMIT_BYTES);
             let body = match read.await {
                 Ok(None) => return Ok(None),
@@ -67,7 +51,7 @@ impl Exporter {
                 Err(error) if error.kind() == CosErrorKind::NotPermitted => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            match Record::from_json(&body) {
+            match claim::parse(&body) {
                 Ok(record) => Ok(Some(record)),
                 Err(problem) if may_double => {
                     self.events

@@ -17,7 +17,7 @@ use crate::cloud::actions::region::DescribeRegions;
 use crate::cloud::api::{ApiError, ApiErrorKind};
 use crate::cloud::cos::{BucketEntry, BucketHead, CosError, CosErrorKind, ObjectMeta, UploadList};
 use crate::error::{Error, ErrorKind, one_line};
-use crate::export::claim::CLAIM_LIMIT_BYTES;
+use crate::export::claim::{self, CLAIM_LIMIT_BYTES};
 use crate::export::cost::CostFacts;
 use crate::export::image_copy::{CopyFacts, CopyPlan};
 use crate::export::landing::Landing;
@@ -487,7 +487,7 @@ async fn read_claim(
         Fact::NoAnswer(reason) => return Ok(Fact::NoAnswer(reason)),
         Fact::NotAsked => return Ok(Fact::NotAsked),
     };
-    Ok(match found.map(|body| Record::from_json(&body)) {
+    Ok(match found.map(|body| claim::parse(&body)) {
         None => Fact::Known(None),
         Some(Ok(record)) => Fact::Known(Some(record)),
         Some(Err(problem)) => Fact::NoAnswer(format!("`{key}` in the bucket: {problem}")),

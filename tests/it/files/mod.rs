@@ -1,5 +1,6 @@
 //! `files`, `files url` and `files rm`.
 
+mod forged;
 mod links;
 mod listing;
 mod removal;

@@ -1,0 +1,123 @@
+//! Records that somebody else has put into the bucket, and records that say odd things: neither may have a
+//! stranger's object reported, fetched or deleted.
+
+use serde_json::{Value, json};
+
+use super::BUCKET;
+use crate::support::TestEnv;
+
+const ALL: &str = "files rm --bucket exports --older-than 0s --yes";
+/// The record of what [`TestEnv::export`] made of `img-linux001` under the prefix `p`.
+const CLAIM: &str = "p_img-linux001.cvm-export.json";
+
+impl TestEnv {
+    /// What stands in the bucket as the record of an export.
+    fn claim(&self) -> Value {
+        let text = self.cloud.change(|world| {
+            let object = world.object(BUCKET, CLAIM).expect("a record");
+            let mut bytes = vec![0; usize::try_from(object.content.size_bytes()).expect("small")];
+            object.content.read_at(0, &mut bytes).expect("readable");
+            bytes
+        });
+        serde_json::from_slice(&text).expect("a record")
+    }
+
+    fn put_claim(&self, record: &Value) {
+        self.cloud
+            .change(|world| world.put_object(BUCKET, CLAIM, record.to_string()));
+    }
+
+    /// Another machine in the same cloud.
+    fn elsewhere(&self) -> Self {
+        let mut other = Self::new();
+        other.borrow_cloud(self);
+        other
+    }
+}
+
+/// One more disk of a record, under a single name.
+fn disk_at(key: &str) -> Value {
+    json!({
+        "disk": "data", "device": "xvdb", "snapshot_id": null, "size_gib": 1, "object": null,
+        "names": [{"key": key, "baseline": "absent"}],
+    })
+}
+
+#[test]
+fn a_record_that_names_files_of_another_place_is_none() {
+    let env = TestEnv::new();
+    env.export("img-linux001", "p", "--no-wait");
+    env.cloud.change(|world| world.finish_exports());
+    let genuine = env.claim();
+    for stranger in [
+        "other/backup.tar",
+        "p/backup.tar",
+        "p_x/backup.tar",
+        "zz_xvda.raw",
+        "q",
+    ] {
+        env.put(stranger);
+        let mut forged = genuine.clone();
+        forged["files"]
+            .as_array_mut()
+            .expect("files")
+            .push(disk_at(stranger));
+        env.put_claim(&forged);
+        let before = env.keys();
+        for (line, words) in [
+            (
+                "wait --bucket exports --prefix p --timeout 2s",
+                "it names files of another place",
+            ),
+            (
+                "image --id img-linux001 --bucket exports --prefix p --timeout 2s",
+                "nothing was submitted",
+            ),
+        ] {
+            let other = env.elsewhere();
+            let run = other.line(line).says(words);
+            assert_ne!(run.code, 0, "{line}");
+            assert_eq!(run.stdout, "", "{line}");
+            other.line(ALL).says("it names files of another place");
+        }
+        assert!(env.keys().iter().all(|key| before.contains(key)));
+        assert!(env.keys().iter().any(|key| key == stranger), "{stranger}");
+    }
+}
+
+#[test]
+fn names_that_the_export_cannot_have_prove_nothing_in_the_journal_either() {
+    let env = TestEnv::new();
+    env.export("img-linux001", "p", "--no-wait");
+    env.cloud.change(|world| world.finish_exports());
+    let mut forged = env.claim();
+    // In its place, and nothing that an exporter writes.
+    env.put("p_backup.tar");
+    let files = forged["files"].as_array_mut().expect("files");
+    files.push(disk_at("p_backup.tar"));
+    env.put_claim(&forged);
+    let other = env.elsewhere();
+    other
+        .line("wait --bucket exports --prefix p --timeout 5s")
+        .ends_with(0);
+    other.line(ALL);
+    assert!(env.keys().iter().any(|key| key == "p_backup.tar"));
+}
+
+#[test]
+fn a_claim_behind_a_thousand_names_is_found() {
+    let env = TestEnv::new();
+    env.export("img-linux001", "p", "");
+    env.cloud.change(|world| {
+        for number in 0..1_500 {
+            world.put_object(BUCKET, &format!("p_img-a{number}_data_snap-1.raw"), "bytes");
+        }
+    });
+    let run = env.elsewhere().line("wait --bucket exports --prefix p");
+    let run = run.ends_with(0);
+    assert!(
+        run.stdout.contains("p_img-linux001_system_"),
+        "{}",
+        run.stdout
+    );
+}
