@@ -14,10 +14,12 @@ use crate::export::Exporter;
 use crate::export::claim::{self, CLAIM_LIMIT_BYTES};
 use crate::export::preflight::Fact;
 use crate::export::record::{Record, RecordState};
+use crate::export::request::claim_key;
 use crate::model::{ImageId, ObjectKey, Prefix};
 
 /// Records that are read at once.
 const CONCURRENT_READS: usize = 16;
+const OF_FUTURE: &str = "it speaks of a time that has not come";
 
 pub(super) async fn inventory(exporter: &Exporter, scope: Scope) -> Result<Inventory, Error> {
     let (mut own, unreadable) = exporter.journal.all()?;
@@ -27,6 +29,9 @@ pub(super) async fn inventory(exporter: &Exporter, scope: Scope) -> Result<Inven
     own.retain(|record| is_wanted(&scope, record));
     // It may have been taken over from a bucket.
     own.iter_mut().for_each(keep_possible_names);
+    let now = exporter.cloud.now();
+    let is_of_future = |record: &mut Record| grouping::is_of_future(record, now);
+    let of_future: Vec<Record> = own.extract_if(.., is_of_future).collect();
 
     let cos = exporter.cloud.cos();
     let versioning = cos.get_versioning(&scope.bucket, &scope.region);
@@ -37,7 +42,18 @@ pub(super) async fn inventory(exporter: &Exporter, scope: Scope) -> Result<Inven
     let versioning = fact(versioning)?;
     let listed = fact(listed)?;
     let listing = list(exporter, &scope).await?;
-    let stored = read_records(exporter, &scope, &listing.entries).await?;
+    let mut stored = read_records(exporter, &scope, &listing.entries).await?;
+    for record in of_future {
+        let export_id = &record.export_id;
+        exporter.events.warn(format!(
+            "export `{export_id}` of the journal is left alone: {OF_FUTURE}"
+        ));
+        if let Ok(key) = claim_key(record.prefix.as_ref(), &record.image_id) {
+            stored
+                .unreadable
+                .push((key, record.prefix, record.image_id));
+        }
+    }
     let uploads = listed.known().map_or(&[][..], Vec::as_slice);
     let images = images(exporter, &scope, &own, &stored, &listing.entries, uploads).await?;
     let seen_at = exporter.cloud.now();
@@ -253,6 +269,9 @@ async fn read_record(
         && record.names_itself();
     if !is_its_own {
         return Ok(Err("it is a copy of another place's record".to_owned()));
+    }
+    if grouping::is_of_future(&record, exporter.cloud.now()) {
+        return Ok(Err(OF_FUTURE.to_owned()));
     }
     keep_possible_names(&mut record);
     Ok(Ok(Some(record)))

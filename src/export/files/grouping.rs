@@ -2,12 +2,13 @@
 //!
 //! Three things can prove that an object is a file of an export:
 //!
-//! - a record names this very object, by key and ETag;
-//! - a record of an export whose end nobody has seen names its key, and it was written while that export
-//!   can have run;
+//! - a record names this very object, by key, ETag and size, and it was written while that export ran;
+//! - a record of an export whose end nobody has seen names its key, it was written while that export
+//!   can have run, and it has the size of its disk;
 //! - its name is the API's, and the account has an image of that id with a disk of that snapshot.
 //!
-//! A record that names another ETag for the key disproves it. The console's names prove nothing.
+//! A record that names another object for the key disproves it, and so does one whose disk has another size.
+//! The console's names prove nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -27,6 +28,12 @@ use crate::model::{BucketName, ImageFormat, ImageId, ObjectKey, Prefix, Region};
 /// How long after its default timeout an export of which nothing is heard is still taken for one that
 /// may run.
 const GRACE: TimeDelta = TimeDelta::days(1);
+/// How long before the submit, and after the end, that a record names its objects can have been written, by
+/// clocks that do not agree.
+const EARLY: TimeDelta = TimeDelta::minutes(5);
+const LATE: TimeDelta = TimeDelta::hours(1);
+/// How far a time may lie in the future, by clocks that do not agree.
+const SKEW: TimeDelta = TimeDelta::minutes(15);
 
 /// An object, or a version of one, whose name or record says that it may be of an export.
 #[derive(Clone, Debug)]
@@ -68,6 +75,37 @@ pub(super) fn is_overdue(record: &Record, now: DateTime<Utc>) -> bool {
     last_moment(record) < now
 }
 
+/// Whether a record speaks of a time that has not come: nothing that it says can be compared with the bucket.
+pub(super) fn is_of_future(record: &Record, now: DateTime<Utc>) -> bool {
+    let mut times = [Some(record.created_at), record.submitted_at].into_iter();
+    times.any(|time| time.is_some_and(|time| time.signed_duration_since(now) > SKEW))
+}
+
+/// Whether the objects that `record` names can have been written at `time`.
+fn is_during(record: &Record, time: DateTime<Utc>) -> bool {
+    let is_early = record
+        .submitted_at
+        .is_some_and(|submitted_at| submitted_at.signed_duration_since(time) > EARLY);
+    let is_late = match record.completed_at {
+        Some(completed_at) => time.signed_duration_since(completed_at) > LATE,
+        None => time > last_moment(record),
+    };
+    !is_early && !is_late
+}
+
+/// Whether a file of so many bytes may hold a disk of `size_gib`. A raw one is as large as its disk; the
+/// others are hardly larger.
+fn is_plausible(format: ImageFormat, size_gib: Option<u64>, size_bytes: u64) -> bool {
+    let Some(size_gib) = size_gib else {
+        return size_bytes > 0;
+    };
+    let (size, disk) = (u128::from(size_bytes), u128::from(size_gib) << 30);
+    match format {
+        ImageFormat::Raw => size == disk,
+        _ => size > 0 && size <= disk + disk / 100 + (1 << 20),
+    }
+}
+
 fn last_moment(record: &Record) -> DateTime<Utc> {
     let begun = record.submitted_at.unwrap_or(record.created_at);
     let timeout = TimeDelta::from_std(default_timeout(record)).unwrap_or(TimeDelta::MAX);
@@ -96,7 +134,7 @@ pub(super) fn exports(gathered: &Gathered) -> Vec<ListedExport> {
     let Gathered { entries, now, .. } = gathered;
     let places = Places::of(entries);
     let mut is_taken = vec![false; entries.len()];
-    let mut is_disproved = vec![false; entries.len()];
+    let mut doubts: Vec<Option<Doubt>> = vec![None; entries.len()];
     let mut exports = Vec::new();
     for known in &gathered.records {
         let record = &known.record;
@@ -108,18 +146,19 @@ pub(super) fn exports(gathered: &Gathered) -> Vec<ListedExport> {
             let key = key_of(record, file, entries, &places);
             for position in places.of_file(file) {
                 let entry = &entries[position];
-                if key.is_some_and(|key| *key != entry.object.key) {
-                    continue;
-                }
                 if is_taken[position] || matches!(entry.name, Some(Name::Claim { .. })) {
                     continue;
                 }
                 match says_of(record, file, entry) {
+                    Says::Its if key.is_some_and(|key| *key != entry.object.key) => {}
                     Says::Nothing => {}
-                    Says::Another => is_disproved[position] = true,
+                    Says::Not(doubt) => doubts[position] = Some(doubt),
                     Says::Its => {
                         is_taken[position] = true;
-                        found.insert(place);
+                        // What a bucket keeps of a file that was deleted or overwritten is no file.
+                        if entry.is_latest && record.removed_at.is_none() {
+                            found.insert(place);
+                        }
                         files.push(recorded_file(file, entry));
                     }
                 }
@@ -139,11 +178,14 @@ pub(super) fn exports(gathered: &Gathered) -> Vec<ListedExport> {
         };
         exports.push(of_record(known, state, files));
     }
-    exports.extend(unrecorded(gathered, &is_taken, &is_disproved));
+    exports.extend(unrecorded(gathered, &is_taken, &doubts));
     for export in &mut exports {
         export.bucket = gathered.bucket.clone();
         export.region = gathered.region.clone();
-        export.size_bytes = export.files.iter().map(|file| file.size_bytes).sum();
+        export.size_bytes = export
+            .files
+            .iter()
+            .fold(0, |sum: u64, file| sum.saturating_add(file.size_bytes));
         let newest = export
             .files
             .iter()
@@ -186,7 +228,25 @@ fn key_of<'a>(
 enum Says {
     Nothing,
     Its,
+    Not(Doubt),
+}
+
+/// Why an object is not the file that a record speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Doubt {
+    /// The record names another object.
     Another,
+    /// Nobody has seen it complete, and its size is not that of the disk.
+    Size,
+}
+
+impl Doubt {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Another => "another object than the one that its record names",
+            Self::Size => "its size is not its disk's, and nobody has seen the end of that export",
+        }
+    }
 }
 
 fn says_of(record: &Record, file: &RecordFile, entry: &Entry) -> Says {
@@ -195,7 +255,13 @@ fn says_of(record: &Record, file: &RecordFile, entry: &Entry) -> Says {
         if recorded.key != object.key {
             return Says::Nothing;
         }
-        if !object.etag.is_empty() && recorded.etag == object.etag {
+        let is_same = !object.etag.is_empty()
+            && recorded.etag == object.etag
+            && recorded.size_bytes == object.size_bytes;
+        let is_in_time = object
+            .last_modified
+            .is_none_or(|time| is_during(record, time));
+        if is_same && is_in_time {
             return Says::Its;
         }
         // A version from before is another export's, of which this record says nothing.
@@ -207,7 +273,7 @@ fn says_of(record: &Record, file: &RecordFile, entry: &Entry) -> Says {
         return if is_before {
             Says::Nothing
         } else {
-            Says::Another
+            Says::Not(Doubt::Another)
         };
     }
     let name = file.names.iter().find(|name| name.key == object.key);
@@ -218,10 +284,12 @@ fn says_of(record: &Record, file: &RecordFile, entry: &Entry) -> Says {
     let is_in_time = object
         .last_modified
         .is_some_and(|written| is_since(written, submitted_at) && written <= last_moment(record));
-    if is_in_time && is_new(&name.baseline, &meta_of(entry), submitted_at) {
-        Says::Its
-    } else {
-        Says::Nothing
+    if !is_in_time || !is_new(&name.baseline, &meta_of(entry), submitted_at) {
+        return Says::Nothing;
+    }
+    match is_plausible(record.format, file.size_gib, object.size_bytes) {
+        true => Says::Its,
+        false => Says::Not(Doubt::Size),
     }
 }
 
@@ -276,7 +344,8 @@ fn recorded_file(file: &RecordFile, entry: &Entry) -> ListedFile {
 fn of_record(known: &Known, state: ListedState, files: Vec<ListedFile>) -> ListedExport {
     let record = &known.record;
     let newest = files.iter().filter_map(|file| file.last_modified).max();
-    let ended_at = record.completed_at.or(newest).or(record.submitted_at);
+    // What the record says of its end is no measure of what stands in the bucket.
+    let ended_at = newest.or(record.submitted_at);
     ListedExport {
         export_id: Some(record.export_id.clone()),
         image_id: Some(record.asked_image().clone()),
@@ -300,8 +369,17 @@ fn of_record(known: &Known, state: ListedState, files: Vec<ListedFile>) -> Liste
 
 /// What no record names, by the names: those of the API of one image and prefix together, those of the
 /// console of one prefix, and each object that a record disproves by itself.
-fn unrecorded(gathered: &Gathered, is_taken: &[bool], is_disproved: &[bool]) -> Vec<ListedExport> {
-    type Group<'a> = (Option<&'a Prefix>, Option<&'a ImageId>, &'static str, bool);
+fn unrecorded(
+    gathered: &Gathered,
+    is_taken: &[bool],
+    doubts: &[Option<Doubt>],
+) -> Vec<ListedExport> {
+    type Group<'a> = (
+        Option<&'a Prefix>,
+        Option<&'a ImageId>,
+        &'static str,
+        Option<Doubt>,
+    );
     let mut groups: BTreeMap<Group<'_>, ListedExport> = BTreeMap::new();
     for (position, entry) in gathered.entries.iter().enumerate() {
         let (prefix, image_id, format) = match &entry.name {
@@ -315,16 +393,16 @@ fn unrecorded(gathered: &Gathered, is_taken: &[bool], is_disproved: &[bool]) -> 
             Some(Name::Console { prefix, format, .. }) => (prefix, None, *format),
             _ => continue,
         };
-        let is_replaced = is_disproved[position];
+        let doubt = doubts[position];
         let name = entry.name.as_ref();
         let image = name.and_then(|name| image_of(&gathered.images, name));
-        let file = match (is_replaced, image) {
-            (true, _) => ListedFile {
-                doubt: Some("another object than the one that its record names"),
+        let file = match (doubt, image) {
+            (Some(doubt), _) => ListedFile {
+                doubt: Some(doubt.as_str()),
                 ..file_of(entry, Proof::None)
             },
-            (false, Some(_)) => file_of(entry, Proof::Image),
-            (false, None) => ListedFile {
+            (None, Some(_)) => file_of(entry, Proof::Image),
+            (None, None) => ListedFile {
                 doubt: Some(match image_id {
                     Some(_) => {
                         "no record names it, and no image of this account and region has that disk"
@@ -334,7 +412,7 @@ fn unrecorded(gathered: &Gathered, is_taken: &[bool], is_disproved: &[bool]) -> 
                 ..file_of(entry, Proof::None)
             },
         };
-        let group = (prefix.as_ref(), image_id, format.extension(), is_replaced);
+        let group = (prefix.as_ref(), image_id, format.extension(), doubt);
         let export = groups.entry(group).or_insert_with(|| {
             let identity = image_id.map(|image_id| Identity {
                 bucket: gathered.bucket.clone(),
@@ -355,14 +433,32 @@ fn unrecorded(gathered: &Gathered, is_taken: &[bool], is_disproved: &[bool]) -> 
     let mut exports: Vec<ListedExport> = groups.into_values().collect();
     for export in &mut exports {
         let is_proven = export.files.iter().all(|file| file.proof == Proof::Image);
-        let mut disks = export.files.iter().filter(|file| file.is_latest);
-        export.state = match disks.any(|file| file.disk == Some(DiskRole::System)) {
-            _ if !is_proven => ListedState::Unknown,
-            true => ListedState::Complete,
-            false => ListedState::Partial,
+        let image_id = export.image_id.as_ref();
+        let image = image_id.and_then(|id| {
+            gathered
+                .images
+                .iter()
+                .find(|it| it.image_id == *id.as_str())
+        });
+        export.state = match image.filter(|_| is_proven) {
+            None => ListedState::Unknown,
+            Some(image) if has_all_disks(export, image) => ListedState::Complete,
+            Some(_) => ListedState::Partial,
         };
     }
     exports
+}
+
+/// Whether each disk of `image` has a file that can be it.
+fn has_all_disks(export: &ListedExport, image: &Image) -> bool {
+    image.snapshot_set.iter().all(|snapshot| {
+        let mut files = export.files.iter().filter(|file| file.is_latest);
+        files.any(|file| {
+            let snapshot_id = file.snapshot_id.as_ref();
+            snapshot_id.is_some_and(|id| snapshot.snapshot_id == *id.as_str())
+                && is_plausible(export.format, Some(snapshot.disk_size), file.size_bytes)
+        })
+    })
 }
 
 /// The image whose disk a file is by its name.

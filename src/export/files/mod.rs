@@ -79,7 +79,7 @@ pub enum ListedState {
     Running,
     /// Some of its files are there.
     Partial,
-    /// Only its record is there.
+    /// Only its record is there, or what a bucket with versions keeps of its files.
     Gone,
     /// It was submitted so long ago that it can not be running, and is not complete.
     Lost,

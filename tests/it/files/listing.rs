@@ -294,8 +294,13 @@ fn a_record_of_the_first_day_of_the_calendar_stops_nothing() {
         let mut other = TestEnv::new();
         other.borrow_cloud(&env);
         let run = other.line("files --bucket exports --output json");
+        let run = run.ends_with(0);
+        if day.starts_with('+') {
+            run.says("is left alone: it speaks of a time that has not come");
+            continue;
+        }
         // It is a record, and was read as one.
-        let listing = run.ends_with(0).does_not_say("is left alone").json();
+        let listing = run.does_not_say("is left alone").json();
         let mut items = listing["items"].as_array().expect("items").iter();
         assert!(
             items.any(|item| item["export_id"] == record["export_id"]),

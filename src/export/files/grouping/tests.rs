@@ -9,6 +9,7 @@ const SUBMITTED: i64 = 1_000_000;
 const SYSTEM: &str = "p_img-1_system_snap-0.raw";
 const CONSOLE: &str = "p_xvda.raw";
 const DAY: i64 = 86_400;
+const DISK_BYTES: u64 = 50 << 30;
 
 /// A record of one disk, submitted, with nothing under its names before.
 fn record(state: RecordState) -> Record {
@@ -26,7 +27,7 @@ fn complete(name: &str, etag: &str, written: i64) -> Record {
     let mut record = record(RecordState::Complete);
     record.files[0].object = Some(FinishedObject {
         key: key(name),
-        size_bytes: 1,
+        size_bytes: DISK_BYTES,
         etag: etag.to_owned(),
         crc64: None,
         storage_class: "STANDARD".to_owned(),
@@ -41,7 +42,7 @@ fn entry(name: &str, etag: &str, written: i64) -> Entry {
     Entry {
         object: ObjectEntry {
             key: key(name),
-            size_bytes: 1,
+            size_bytes: DISK_BYTES,
             etag: etag.to_owned(),
             last_modified: Some(at(written)),
             storage_class: "STANDARD".into(),
@@ -115,6 +116,135 @@ fn a_record_proves_by_key_and_etag_and_disproves_what_came_later() {
     };
     assert_eq!(of(SUBMITTED - DAY), [(Complete, Some(Proof::Image), false)]);
     assert_eq!(of(SUBMITTED + 61), [(Unknown, Some(Proof::None), false)]);
+}
+
+#[test]
+fn the_same_bytes_of_another_time_or_size_are_another_object() {
+    let of = |written: i64, completed: i64, size_bytes: u64| {
+        let mut record = complete(CONSOLE, "e1", SUBMITTED + 60);
+        record.completed_at = Some(at(completed));
+        let mut entry = entry(CONSOLE, "e1", written);
+        entry.object.size_bytes = size_bytes;
+        exports(&gathered(vec![record], vec![entry])).remove(0)
+    };
+    let end = SUBMITTED + 60;
+    for written in [SUBMITTED - 299, SUBMITTED, end, end + 3600] {
+        let export = of(written, end, DISK_BYTES);
+        assert_eq!(export.files[0].proof, Proof::Record, "{written}");
+    }
+    for (written, size_bytes) in [
+        (SUBMITTED - 301, DISK_BYTES),
+        (end + 3601, DISK_BYTES),
+        (end, DISK_BYTES - 1),
+    ] {
+        let export = of(written, end, size_bytes);
+        assert_eq!(export.files[0].proof, Proof::None, "{written}");
+    }
+    // A record that claims another end does not make its files younger or older.
+    for completed in [SUBMITTED - 400 * DAY, SUBMITTED + 400 * DAY] {
+        let export = of(end, completed, DISK_BYTES);
+        assert_eq!(export.exported_at, Some(at(end)), "{completed}");
+    }
+}
+
+#[test]
+fn what_nobody_has_seen_complete_has_the_size_of_its_disk() {
+    let megabyte = 1 << 20;
+    for (format, size_bytes, expected) in [
+        (ImageFormat::Raw, DISK_BYTES, Proof::Record),
+        (ImageFormat::Raw, DISK_BYTES + 1, Proof::None),
+        (ImageFormat::Raw, 44, Proof::None),
+        (ImageFormat::Qcow2, 44, Proof::Record),
+        (ImageFormat::Qcow2, 0, Proof::None),
+        (
+            ImageFormat::Qcow2,
+            DISK_BYTES + DISK_BYTES / 100 + megabyte,
+            Proof::Record,
+        ),
+        (
+            ImageFormat::Qcow2,
+            DISK_BYTES + DISK_BYTES / 100 + megabyte + 1,
+            Proof::None,
+        ),
+    ] {
+        for name in ["p_xvda", "p_img-1_system_snap-0"] {
+            let name = format!("{name}.{}", format.extension());
+            let mut record = record(RecordState::Submitted);
+            record.format = format;
+            record.files[0].names[0].key = key(&name);
+            let mut entry = entry(&name, "e1", SUBMITTED + 60);
+            entry.object.size_bytes = size_bytes;
+            let mut gathered = gathered(vec![record], vec![entry]);
+            gathered.images = vec![image(&[50])];
+            gathered.now = at(SUBMITTED + 400 * DAY);
+            let mut files = exports(&gathered).into_iter().flat_map(|it| it.files);
+            let file = files.next().expect("a file");
+            assert_eq!(file.proof, expected, "{name} of {size_bytes} bytes");
+            assert_eq!(file.doubt.is_some(), expected == Proof::None);
+        }
+    }
+}
+
+#[test]
+fn without_a_record_all_disks_of_the_image_make_an_export() {
+    let of = |sizes: &[(&str, u64)]| {
+        let entries = sizes.iter().map(|(disk, size_bytes)| {
+            let name = format!("p_img-1_{disk}.raw");
+            let mut entry = entry(&name, "e1", SUBMITTED);
+            entry.object.size_bytes = *size_bytes;
+            entry
+        });
+        let mut gathered = gathered(Vec::new(), entries.collect());
+        gathered.images = vec![image(&[50, 50])];
+        exports(&gathered).remove(0).state
+    };
+    let (system, data) = ("system_snap-0", "data_snap-1");
+    assert_eq!(
+        of(&[(system, DISK_BYTES), (data, DISK_BYTES)]),
+        ListedState::Complete
+    );
+    assert_eq!(of(&[(system, DISK_BYTES)]), ListedState::Partial);
+    assert_eq!(of(&[(data, DISK_BYTES)]), ListedState::Partial);
+    assert_eq!(of(&[(system, DISK_BYTES), (data, 0)]), ListedState::Partial);
+}
+
+#[test]
+fn what_is_hidden_or_known_to_be_deleted_is_not_whole() {
+    let base = || {
+        let record = complete(SYSTEM, "e1", SUBMITTED + 60);
+        gathered(vec![record], vec![entry(SYSTEM, "e1", SUBMITTED + 60)])
+    };
+    assert_eq!(exports(&base())[0].state, ListedState::Complete);
+    let mut hidden = base();
+    hidden.entries[0].is_latest = false;
+    let mut removed = base();
+    removed.records[0].record.removed_at = Some(at(SUBMITTED + 3600));
+    for gathered in [hidden, removed] {
+        let export = exports(&gathered).remove(0);
+        assert_eq!(export.state, ListedState::Gone);
+        assert_eq!(export.files[0].proof, Proof::Record);
+    }
+}
+
+#[test]
+fn times_that_have_not_come_are_told() {
+    let now = at(SUBMITTED);
+    assert!(!is_of_future(&record(RecordState::Submitted), now));
+    for (created, submitted, expected) in [
+        (0, 899, false),
+        (0, 901, true),
+        (901, 0, true),
+        (-DAY, -DAY, false),
+    ] {
+        let mut record = record(RecordState::Submitted);
+        record.created_at = at(SUBMITTED + created);
+        record.submitted_at = Some(at(SUBMITTED + submitted));
+        assert_eq!(
+            is_of_future(&record, now),
+            expected,
+            "{created} {submitted}"
+        );
+    }
 }
 
 #[test]
