@@ -15,12 +15,15 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
 
+use chrono::{DateTime, SubsecRound, Utc};
 use futures_util::StreamExt;
 
 use super::removal::{DoomedExport, DoomedObject, Part, Removal, RemovalState, Selection};
 use super::{Files, Inventory, grouping, removal};
 use crate::clock::Stopwatch;
-use crate::cloud::cos::{CosClient, CosError, CosErrorKind, Deletion, KeyDeletion, Upload};
+use crate::cloud::cos::{
+    CosClient, CosError, CosErrorKind, Deletion, KeyDeletion, ObjectMeta, Upload,
+};
 use crate::error::{Error, ErrorKind};
 use crate::export::Exporter;
 use crate::export::journal::{JournalError, Lock};
@@ -259,7 +262,7 @@ impl Work<'_> {
                 }
                 Ok(None) if was_sent => object.state = RemovalState::Deleted,
                 Ok(None) => object.state = RemovalState::Gone,
-                Ok(Some(found)) if found.etag == object.etag => {
+                Ok(Some(found)) if object.is_still(&found) => {
                     let version_id = found.version_id.as_deref();
                     object.is_version = version_id.is_some_and(|id| id != "null");
                 }
@@ -388,6 +391,17 @@ impl DoomedObject {
             self.state,
             RemovalState::Deleted | RemovalState::Hidden | RemovalState::Gone
         )
+    }
+
+    /// Whether what stands there now is what was listed; the same bytes may have been written anew.
+    fn is_still(&self, found: &ObjectMeta) -> bool {
+        // The time of a HEAD has whole seconds.
+        let second = |time: DateTime<Utc>| time.trunc_subsecs(0);
+        let is_same_time = match (self.last_modified, found.last_modified) {
+            (Some(listed), Some(found)) => second(listed) == second(found),
+            _ => true,
+        };
+        self.etag == found.etag && self.size_bytes == found.size_bytes && is_same_time
     }
 
     /// Whether its name may come to mean another object: every write to a bucket that has stopped to keep

@@ -219,6 +219,7 @@ async fn read_records(
                     is_latest: entry.is_latest,
                     size_bytes: entry.object.size_bytes,
                     etag: entry.object.etag.clone(),
+                    last_modified: entry.object.last_modified,
                 }],
             }),
             Err(problem) => {

@@ -214,6 +214,9 @@ pub struct StoredRecord {
     /// Its ETag.
     #[serde(skip)]
     pub(crate) etag: String,
+    /// When it was written.
+    #[serde(skip)]
+    pub(crate) last_modified: Option<DateTime<Utc>>,
 }
 
 /// An unfinished upload under the name of a file of an export.

@@ -110,6 +110,9 @@ pub struct DoomedObject {
     /// The ETag of what was proven to be the export's.
     #[serde(skip)]
     pub(crate) etag: String,
+    /// When that was written.
+    #[serde(skip)]
+    pub(crate) last_modified: Option<DateTime<Utc>>,
     /// Whether the last look showed a version of its own, which a delete without a version only hides.
     #[serde(skip)]
     pub(crate) is_version: bool,
@@ -433,6 +436,7 @@ fn doom(
             error: None,
             storage_class: Some(file.storage_class.clone()),
             etag: file.etag.clone(),
+            last_modified: file.last_modified,
             is_version: false,
         })
         .collect();
@@ -459,6 +463,7 @@ fn doom(
             error: None,
             storage_class: None,
             etag: record.etag.clone(),
+            last_modified: record.last_modified,
             is_version: false,
         }));
     }
@@ -526,6 +531,7 @@ fn add_markers(exports: &mut [DoomedExport], inventory: &Inventory) {
                 error: None,
                 storage_class: None,
                 etag: String::new(),
+                last_modified: None,
                 is_version: false,
             };
             // Those of records are left to the end, with the records.
