@@ -522,6 +522,12 @@ fn blocked(export: &ListedExport, gathered: &Gathered, places: &Places<'_>) -> O
     })
 }
 
+/// Whether a file of a record stands in the bucket, under whichever name.
+pub(super) fn stands(record: &Record, file: &RecordFile, entries: &[Entry]) -> bool {
+    let mut entries = entries.iter();
+    file.object.is_some() || entries.any(|entry| matches!(says_of(record, file, entry), Says::Its))
+}
+
 /// Whether every file of a record stands in the bucket.
 fn is_all_there(known: &Known, gathered: &Gathered, places: &Places<'_>) -> bool {
     let record = &known.record;
@@ -579,12 +585,22 @@ impl ListedExport {
 
     /// Whether an unfinished upload writes one of its files, or may by its name.
     pub(super) fn is_written_by(&self, upload: &Upload) -> bool {
-        let is_named = self.watched.contains(&upload.key)
-            || self.files.iter().any(|file| file.key == upload.key);
-        let identity = self.identity.as_ref();
-        is_named
-            || Name::of(&upload.key)
-                .is_some_and(|name| identity.is_some_and(|identity| may_be_of(identity, &name)))
+        if self.files.iter().any(|file| file.key == upload.key) {
+            return true;
+        }
+        let is_watched = self.watched.contains(&upload.key);
+        let name = Name::of(&upload.key);
+        let may_be_its = name.as_ref().is_some_and(|name| {
+            let identity = self.identity.as_ref();
+            identity.is_some_and(|identity| may_be_of(identity, name))
+        });
+        match self.state {
+            // A file that is complete has no upload under its other name, and the console's say of no image.
+            ListedState::Complete => {
+                may_be_its && !is_watched && matches!(name, Some(Name::Api { .. }))
+            }
+            _ => is_watched || may_be_its,
+        }
     }
 }
 

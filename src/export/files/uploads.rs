@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
-use super::grouping::{Gathered, image_of, is_overdue, may_be_of};
+use super::grouping::{Gathered, image_of, is_overdue, may_be_of, stands};
 use super::names::Name;
 use super::removal::{RemovalState, Stay, uploads_hint};
 use super::{Files, Inventory, ListedUpload, Proof, Scope};
@@ -20,7 +20,7 @@ use crate::cloud::cos::{CosClient, CosError, CosErrorKind, Upload};
 use crate::error::{Error, ErrorKind, one_line};
 use crate::export::outcome::ExportedCopy;
 use crate::export::preflight::Fact;
-use crate::export::record::{Record, RecordFile};
+use crate::export::record::{Record, RecordFile, is_since};
 use crate::model::{ImageId, ObjectKey};
 
 /// Looks at once.
@@ -74,10 +74,7 @@ fn of_export(upload: &Upload, gathered: &Gathered, scope: &Scope) -> Option<List
         .records
         .iter()
         .map(|known| &known.record)
-        .filter(|record| {
-            let mut keys = record.files.iter().flat_map(RecordFile::watched_keys);
-            keys.any(|key| *key == upload.key)
-        });
+        .filter(|record| may_have_begun(record, upload, gathered));
     let running = gathered
         .records
         .iter()
@@ -117,6 +114,18 @@ fn of_export(upload: &Upload, gathered: &Gathered, scope: &Scope) -> Option<List
             .map(|record| format!("export `{}` runs", record.export_id))
             .or_else(|| may_run(name.as_ref(), gathered)),
     })
+}
+
+/// Whether the export of `record` may have begun `upload`: it began after the submit, and is of a file that
+/// is not complete, under whatever name.
+fn may_have_begun(record: &Record, upload: &Upload, gathered: &Gathered) -> bool {
+    let begun_since = record.submitted_at.zip(upload.initiated);
+    let is_since_submit = begun_since.is_some_and(|(start, begun)| is_since(begun, start));
+    let mut named = record
+        .files
+        .iter()
+        .filter(|file| file.watched_keys().any(|key| *key == upload.key));
+    is_since_submit && named.any(|file| !stands(record, file, &gathered.entries))
 }
 
 /// Why an upload of this name may be of an export that runs although no record says so: there is one that
@@ -236,9 +245,9 @@ impl Files {
                 .and_then(|growth| growth.newest)
                 .max(upload.initiated);
             let why = match (&upload.running, growth, idle_since) {
-                _ if upload.proof == Proof::None => {
-                    Some("nothing proves that it is an export's".to_owned())
-                }
+                _ if upload.proof == Proof::None => Some(
+                    "nobody knows whose it is: nothing proves that it is an export's".to_owned(),
+                ),
                 (Some(why), ..) => Some(why.clone()),
                 (None, None, _) => Some("it is over".to_owned()),
                 (None, Some(_), None) => Some("COS does not say how old it is".to_owned()),
@@ -349,7 +358,8 @@ impl Files {
                 return Ok(None);
             };
             growth.parts += page.parts.len();
-            growth.bytes += page.parts.iter().map(|part| part.size_bytes).sum::<u64>();
+            let sizes = page.parts.iter().map(|part| part.size_bytes);
+            growth.bytes = sizes.fold(growth.bytes, u64::saturating_add);
             let newest = page
                 .parts
                 .iter()

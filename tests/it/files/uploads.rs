@@ -154,6 +154,34 @@ fn an_upload_of_a_running_export_is_never_touched() {
 }
 
 #[test]
+fn an_upload_under_the_other_name_of_a_complete_file_is_nobodys() {
+    let env = TestEnv::new();
+    for (prefix, flags) in [("p", ""), ("q", "--no-wait")] {
+        env.leave(&format!("{prefix}_xvda.raw"));
+        env.export("img-linux001", prefix, flags);
+        env.cloud.change(|world| world.finish_exports());
+        env.pass(60);
+        env.leave(&format!("{prefix}_xvda.raw"));
+    }
+    env.pass(30 * DAY);
+    env.line(&format!("{ABORT} --yes"))
+        .ends_with(0)
+        .says("nobody knows whose it is")
+        .says("nothing to delete");
+    assert_eq!(env.uploads().len(), 4);
+    // It says nothing of the export, whose files it does not write.
+    let rm = "files rm --bucket exports --older-than 0s --yes";
+    env.line(rm).ends_with(0);
+    assert!(env.keys().is_empty());
+
+    env.export("img-linux001", "p", "");
+    let keys = env.keys();
+    env.leave(&system_disk("p"));
+    env.line(rm).ends_with(3).says("is unfinished");
+    assert_eq!(env.keys(), keys);
+}
+
+#[test]
 fn an_upload_that_grows_meanwhile_stays() {
     let env = TestEnv::new();
     env.leave(&system_disk("p"));
