@@ -377,6 +377,10 @@ impl From<CosError> for Error {
                 format!("{operation} brought no usable answer"),
                 match &error.problem {
                     Problem::Request(problem) => problem.hint(),
+                    // Nobody else words a refusal as COS does.
+                    Problem::Refused { code: Some(_), .. } => {
+                        Some("COS itself is at fault; run the command again later".to_owned())
+                    }
                     _ => Some(ANSWERED_BY_OTHERS.to_owned()),
                 },
             ),
