@@ -21,7 +21,8 @@ use std::time::Duration;
 
 use cvm_export::cloud::Site;
 use cvm_export::cloud::actions::cvm::Image;
-use cvm_export::download::read_small;
+use cvm_export::cloud::cos::{CosError, CosErrorKind};
+use cvm_export::download::{DownloadError, read_small};
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::estimate::{Amount, Budget, PriceTable};
 use cvm_export::export::{
@@ -380,7 +381,11 @@ impl Finished {
     ) -> Self {
         let trouble = match landing {
             Some(landing) if outcome.state == OutcomeState::Complete => {
-                exporter.fetch(&mut outcome, landing).await.err()
+                let trouble = exporter.fetch(&mut outcome, landing).await.err();
+                trouble.map(|trouble| match is_gone(&trouble) {
+                    false => trouble,
+                    true => taken_away(trouble),
+                })
             }
             _ => None,
         };
@@ -411,6 +416,29 @@ impl Finished {
             }
         }
     }
+}
+
+/// Whether an object that was to be fetched is there no more, or is another one.
+fn is_gone(error: &Error) -> bool {
+    let mut causes = std::iter::successors(std::error::Error::source(error), |it| it.source());
+    causes.any(|cause| {
+        let of_download = cause.downcast_ref::<DownloadError>();
+        let of_cos = cause.downcast_ref::<CosError>().map(CosError::kind);
+        matches!(
+            of_download,
+            Some(DownloadError::Missing { .. } | DownloadError::Replaced { .. })
+        ) || matches!(of_cos, Some(CosErrorKind::NotFound | CosErrorKind::Changed))
+    })
+}
+
+/// The end of a run whose export was complete, and then deleted or replaced before all of it had arrived.
+fn taken_away(trouble: Error) -> Error {
+    Error::new(
+        ErrorKind::Verification,
+        "the export was complete, and files of it were deleted or replaced while they were fetched",
+    )
+    .with_hint("what has arrived is kept; export the image anew with `cvm-export image`")
+    .with_source(trouble)
 }
 
 /// Settles bucket and region for a command.
