@@ -76,13 +76,13 @@ impl Claim {
         let Ok(key) = claim_key(record.prefix.as_ref(), &record.image_id) else {
             return Ok(Claimed::Yes);
         };
-        let must_arbitrate = match self.put(cloud, record, &key, overwrite).await {
+        let must_arbitrate = match put(cloud, record, &key, overwrite).await {
             Ok(put) => put.is_versioned || overwrite == Overwrite::Allow,
             Err(error) if error.kind() == CosErrorKind::AlreadyExists => {
                 if let Some(other) = self.rival(cloud, record, &key).await? {
                     return Ok(Claimed::ByAnother(Box::new(other)));
                 }
-                match self.put(cloud, record, &key, Overwrite::Allow).await {
+                match put(cloud, record, &key, Overwrite::Allow).await {
                     Ok(_) => true,
                     Err(error) => return Ok(self.stand_alone(events, error)),
                 }
@@ -136,7 +136,7 @@ impl Claim {
         let Ok(key) = claim_key(record.prefix.as_ref(), &record.image_id) else {
             return;
         };
-        let putting = self.put(cloud, record, &key, Overwrite::Allow);
+        let putting = put(cloud, record, &key, Overwrite::Allow);
         match tokio::time::timeout(UPDATE_LIMIT, putting).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
@@ -144,20 +144,6 @@ impl Claim {
             }
             Err(_) => self.warn(events, "COS did not answer in time"),
         }
-    }
-
-    async fn put(
-        &self,
-        cloud: &Cloud,
-        record: &Record,
-        key: &ObjectKey,
-        overwrite: Overwrite,
-    ) -> Result<Put, CosError> {
-        let body = Bytes::from(record.to_json());
-        let (bucket, region) = (&record.bucket, &record.region);
-        let cos = cloud.cos();
-        cos.put_object(bucket, region, key, body, "application/json", overwrite)
-            .await
     }
 
     /// Goes on with the journal alone. Only a missing right lasts; after any other failure the claim may
@@ -176,6 +162,23 @@ impl Claim {
             ));
         }
     }
+}
+
+/// Notes in the claim of `record`, where it stands, that the files have been fetched. Where that fails other
+/// machines only wait for the download longer than they would have to.
+pub(crate) async fn settle_download(cloud: &Cloud, record: &Record) {
+    let settling = async {
+        let key = claim_key(record.prefix.as_ref(), &record.image_id).ok()?;
+        let (bucket, region) = (&record.bucket, &record.region);
+        let mut standing = read(cloud, bucket, region, &key).await.ok()??;
+        if standing.export_id != record.export_id || !standing.owes_download {
+            return None;
+        }
+        standing.owes_download = false;
+        put(cloud, &standing, &key, Overwrite::Allow).await.ok()
+    };
+    // Either way there is nothing to do about it.
+    let _ = tokio::time::timeout(UPDATE_LIMIT, settling).await;
 }
 
 /// The keys of the claims under a prefix.
@@ -220,6 +223,19 @@ pub(crate) async fn keys_under(
         start,
         is_cut_off: marker.is_some(),
     })
+}
+
+async fn put(
+    cloud: &Cloud,
+    record: &Record,
+    key: &ObjectKey,
+    overwrite: Overwrite,
+) -> Result<Put, CosError> {
+    let body = Bytes::from(record.to_json());
+    let (bucket, region) = (&record.bucket, &record.region);
+    let cos = cloud.cos();
+    cos.put_object(bucket, region, key, body, "application/json", overwrite)
+        .await
 }
 
 /// Reads the claim at `key`.

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::export::image_copy::{CopyRecord, id_start};
 use crate::export::record::{Record, RecordError, RecordState};
 use crate::export::request::Identity;
-use crate::model::ExportId;
+use crate::model::{BucketName, ExportId};
 
 /// How often a held lock is tried again. A person notices no delay, and the disk is not busy.
 const LOCK_RETRY: Duration = Duration::from_millis(100);
@@ -328,10 +328,27 @@ impl Journal {
         identity: &Identity,
         on_wait: impl FnOnce(),
     ) -> Result<Lock, JournalError> {
+        self.hold(&identity.hash(), on_wait).await
+    }
+
+    /// Takes the lock of whoever deletes exports from `bucket`, waiting while another process holds it, as
+    /// [`Self::lock`] does.
+    ///
+    /// # Errors
+    /// As [`Self::lock`].
+    pub(crate) async fn lock_removals(
+        &self,
+        bucket: &BucketName,
+        on_wait: impl FnOnce(),
+    ) -> Result<Lock, JournalError> {
+        self.hold(&format!("removals-{bucket}"), on_wait).await
+    }
+
+    async fn hold(&self, name: &str, on_wait: impl FnOnce()) -> Result<Lock, JournalError> {
         if self.keeping == Keeping::Absent {
             return Err(JournalError::Absent);
         }
-        let path = self.locks.join(format!("{}.lock", identity.hash()));
+        let path = self.locks.join(format!("{name}.lock"));
         let failed = || disk("lock", &path);
         let file = open_lock(&path).map_err(failed())?;
         let mut on_wait = Some(on_wait);

@@ -11,6 +11,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::claim;
 use super::outcome::{ExportOutcome, OutcomeState};
 use super::record::Record;
 use super::request::{CLAIM_SUFFIX, claim_key};
@@ -77,9 +78,12 @@ impl Exporter {
             note(file, record.as_mut(), done);
         }
         if let Some(record) = &mut record {
-            record.owes_download = false;
+            let was_owed = std::mem::replace(&mut record.owes_download, false);
             this.keep_beside(record, &outcome.files, folder)?;
             this.keep_known(record);
+            if was_owed {
+                claim::settle_download(&this.cloud, record).await;
+            }
         }
         outcome.record = record;
         this.tell_saving(outcome, landing);

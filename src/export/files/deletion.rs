@@ -25,10 +25,11 @@ use crate::cloud::cos::{
     CosClient, CosError, CosErrorKind, Deletion, KeyDeletion, ObjectMeta, Upload,
 };
 use crate::error::{Error, ErrorKind};
+use crate::event::EventKind;
 use crate::export::Exporter;
 use crate::export::journal::{JournalError, Lock};
 use crate::export::record::RecordState;
-use crate::model::{BucketName, Region};
+use crate::model::{BucketName, ExportId, Region};
 
 /// Objects that are looked at and then deleted together. Far fewer than a call takes, so that the looks
 /// before it are not old.
@@ -61,12 +62,56 @@ impl Files {
     /// # Errors
     /// As [`ErrorKind::Precondition`] when one that is meant runs or may run, or is not there; as
     /// [`ErrorKind::Permission`] when running ones could not be told.
-    pub fn select(&self, inventory: Inventory, selection: &Selection) -> Result<Removal, Error> {
-        let journal = &self.exporter.journal;
-        removal::select(inventory, selection, |export_id| {
-            let record = journal.load(export_id).ok().flatten();
-            record.is_some_and(|record| record.removed_at.is_some())
-        })
+    pub async fn select(
+        &self,
+        inventory: Inventory,
+        selection: &Selection,
+    ) -> Result<Removal, Error> {
+        let mut vanished = Vec::new();
+        for export_id in selection.ids() {
+            let mut listed = inventory.exports.iter();
+            let is_listed = listed.any(|export| export.export_id.as_ref() == Some(export_id));
+            if !is_listed && self.has_vanished(export_id).await? {
+                vanished.push(export_id.clone());
+            }
+        }
+        let own = |export_id: &ExportId| self.exporter.journal.load(export_id).ok().flatten();
+        let is_removed = |export_id: &ExportId| {
+            let is_noted = own(export_id).is_some_and(|record| record.removed_at.is_some());
+            is_noted || vanished.contains(export_id)
+        };
+        let is_known = |export_id: &ExportId| own(export_id).is_some();
+        let mut removal = removal::select(inventory, selection, is_removed, is_known)?;
+        removal.vanished = vanished;
+        Ok(removal)
+    }
+
+    /// Whether the journal knows an export as complete, and the bucket has none of its objects, as after a
+    /// deletion that was killed before it could be noted.
+    async fn has_vanished(&self, export_id: &ExportId) -> Result<bool, Error> {
+        let Some(record) = self.exporter.journal.load(export_id)? else {
+            return Ok(false);
+        };
+        if record.state != RecordState::Complete {
+            return Ok(false);
+        }
+        let (bucket, region) = (&record.bucket, &record.region);
+        for object in record.files.iter().filter_map(|file| file.object.as_ref()) {
+            let cos = self.exporter.cloud.cos();
+            match cos.head_object(bucket, region, &object.key, None).await {
+                Ok(None) => {}
+                Ok(Some(_)) => return Ok(false),
+                Err(error) => return not_seen(error).map(|_| false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Notes in this machine's journal which of the named exports turned out to be deleted already.
+    pub fn note_vanished(&self, removal: &Removal) {
+        for export_id in &removal.vanished {
+            note_removed(&self.exporter, export_id);
+        }
     }
 
     /// Deletes what `removal` says and notes in it what became of each object. A signal ends it between two
@@ -82,6 +127,7 @@ impl Files {
             only_hides: removal.only_hides(),
             hides_some: removal.hides_some(),
         };
+        let _alone = work.alone().await?;
         let start = removal.scope.prefix.keys_start();
         let mut rest = removal.exports.as_mut_slice();
         while !rest.is_empty() {
@@ -114,6 +160,29 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Waits until no other run of this machine deletes from the bucket: what it holds is locked as if an export
+    /// were about to be submitted. `None` where there is no journal that could tell.
+    async fn alone(&self) -> Result<Option<Lock>, Error> {
+        let events = &self.exporter.events;
+        let on_wait = || {
+            events.emit(EventKind::Settled {
+                message: format!(
+                    "another run deletes exports from bucket `{}`: waiting for its end",
+                    self.bucket
+                ),
+            });
+        };
+        let locking = self.exporter.journal.lock_removals(&self.bucket, on_wait);
+        tokio::select! {
+            () = self.exporter.cancel.cancelled() => Err(interrupted()),
+            lock = locking => match lock {
+                Ok(lock) => Ok(Some(lock)),
+                Err(JournalError::Absent) => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
     async fn chunk(&self, chunk: &mut [DoomedExport], uploads: &[Upload]) -> Result<(), Error> {
         // By what each is of: a lock that this process holds already would be waited for in vain.
         let mut locks = BTreeMap::new();
@@ -197,7 +266,8 @@ impl Work<'_> {
                 Ok(standing) => standing.map(|object| object.etag),
                 Err(error) => return Ok(Err(not_seen(error)?)),
             };
-            if standing != *etag {
+            // Where it is gone the export may be, too: the looks at its objects will tell.
+            if standing.is_some() && standing != *etag {
                 return Ok(Err(format!(
                     "the record `{key}` has changed: an export may have begun"
                 )));
@@ -339,21 +409,7 @@ impl Work<'_> {
         let Some(export_id) = export.export_id.as_ref().filter(|_| is_over) else {
             return;
         };
-        let journal = &self.exporter.journal;
-        let noted = journal.load(export_id).and_then(|record| match record {
-            None => Ok(()),
-            Some(mut record) => {
-                record.removed_at = Some(self.exporter.cloud.now());
-                if record.state.is_live() {
-                    // Nobody will see its end any more.
-                    record.state = RecordState::Failed;
-                }
-                journal.save(&record)
-            }
-        });
-        if let Err(error) = noted {
-            self.exporter.events.warn(error.to_string());
-        }
+        note_removed(self.exporter, export_id);
     }
 
     fn cos(&self) -> &CosClient {
@@ -363,12 +419,35 @@ impl Work<'_> {
     fn interrupted(&self) -> Result<(), Error> {
         match self.exporter.cancel.is_cancelled() {
             false => Ok(()),
-            true => Err(Error::new(
-                ErrorKind::Interrupted,
-                "interrupted; what was deleted is deleted",
-            )
-            .with_hint("the same command run again goes on with what is left")),
+            true => Err(interrupted()),
         }
+    }
+}
+
+fn interrupted() -> Error {
+    Error::new(
+        ErrorKind::Interrupted,
+        "interrupted; what was deleted is deleted",
+    )
+    .with_hint("the same command run again goes on with what is left")
+}
+
+/// Notes in this machine's journal that the files of an export are deleted. The record itself stays.
+fn note_removed(exporter: &Exporter, export_id: &ExportId) {
+    let journal = &exporter.journal;
+    let noted = journal.load(export_id).and_then(|record| match record {
+        None => Ok(()),
+        Some(mut record) => {
+            record.removed_at = Some(exporter.cloud.now());
+            if record.state.is_live() {
+                // Nobody will see its end any more.
+                record.state = RecordState::Failed;
+            }
+            journal.save(&record)
+        }
+    });
+    if let Err(error) = noted {
+        exporter.events.warn(error.to_string());
     }
 }
 

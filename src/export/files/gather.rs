@@ -303,9 +303,12 @@ fn merge(own: Vec<Record>, stored: Vec<Known>) -> Vec<Known> {
             None => {}
             Some(other) => {
                 known.stored.extend(other.stored);
+                // Whoever has noted the end of a download has seen it.
+                let owes_download = known.record.owes_download && other.record.owes_download;
                 if progress(&other.record) >= progress(&known.record) {
                     known.record = other.record;
                 }
+                known.record.owes_download = owes_download;
             }
         }
         merged.insert(export_id, known);

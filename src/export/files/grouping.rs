@@ -28,6 +28,8 @@ use crate::model::{BucketName, ImageFormat, ImageId, ObjectKey, Prefix, Region};
 /// How long after its default timeout an export of which nothing is heard is still taken for one that
 /// may run.
 const GRACE: TimeDelta = TimeDelta::days(1);
+/// How long a download that was begun with an export is waited for.
+const DOWNLOAD_TIME: TimeDelta = TimeDelta::days(7);
 /// How long before the submit, and after the end, that a record names its objects can have been written, by
 /// clocks that do not agree.
 const EARLY: TimeDelta = TimeDelta::minutes(5);
@@ -354,6 +356,8 @@ fn of_record(known: &Known, state: ListedState, files: Vec<ListedFile>) -> Liste
         prefix: record.prefix.clone(),
         state,
         exported_at: Some(ended_at.unwrap_or(record.created_at)),
+        owes_download: record.owes_download && !files.is_empty(),
+        is_record_alone: record.state == RecordState::Complete && files.is_empty(),
         files,
         records: known.stored.clone(),
         identity: Some(record.identity()),
@@ -500,6 +504,15 @@ fn blocked(export: &ListedExport, gathered: &Gathered, places: &Places<'_>) -> O
             reason: "it was submitted, and nobody has seen its end".to_owned(),
         });
     }
+    let age = export
+        .exported_at
+        .map(|time| gathered.now.signed_duration_since(time));
+    let is_recent = age.is_none_or(|age| age < DOWNLOAD_TIME);
+    if export.owes_download && is_recent {
+        return Some(Blocked::DownloadOwed {
+            reason: "its files are to be fetched, and have not all arrived".to_owned(),
+        });
+    }
     // One that runs under the same names would write over these files.
     let identity = export.identity.as_ref()?;
     let running = gathered.records.iter().find(|known| {
@@ -579,6 +592,8 @@ impl ListedExport {
             records: Vec::new(),
             blocked: None,
             identity: None,
+            owes_download: false,
+            is_record_alone: false,
             watched: BTreeSet::new(),
         }
     }

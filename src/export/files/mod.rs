@@ -116,6 +116,11 @@ pub enum Blocked {
         /// Which one.
         reason: String,
     },
+    /// Its files are being fetched, or were to be.
+    DownloadOwed {
+        /// What says so.
+        reason: String,
+    },
 }
 
 impl Blocked {
@@ -123,7 +128,9 @@ impl Blocked {
     #[must_use]
     pub fn reason(&self) -> &str {
         match self {
-            Self::Running { reason } | Self::UnreadableRecord { reason } => reason,
+            Self::Running { reason }
+            | Self::UnreadableRecord { reason }
+            | Self::DownloadOwed { reason } => reason,
         }
     }
 }
@@ -165,6 +172,12 @@ pub struct ListedExport {
     /// What would make another export write the same files.
     #[serde(skip)]
     pub(crate) identity: Option<Identity>,
+    /// Whether its record says that its files were to be fetched, and have not all arrived.
+    #[serde(skip)]
+    pub(crate) owes_download: bool,
+    /// Whether nothing is left of it but the record that it was complete.
+    #[serde(skip)]
+    pub(crate) is_record_alone: bool,
     /// Every key under which its files may appear.
     #[serde(skip)]
     pub(crate) watched: BTreeSet<ObjectKey>,

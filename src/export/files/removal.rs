@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::export::outcome::ExportedCopy;
 use crate::export::preflight::Fact;
 use crate::export::request::{Identity, claim_key};
-use crate::model::{CloudText, ExportId, ImageFormat, ImageId, ObjectKey, Prefix};
+use crate::model::{CloudText, ExportId, ImageFormat, ImageId, ObjectKey, Prefix, shell_line};
 
 /// Which exports are to go. It always names or excepts some: one that says nothing would mean them all.
 #[derive(Clone, Debug)]
@@ -46,6 +46,14 @@ impl Selection {
 
     fn is_named(&self) -> bool {
         matches!(self.0, Rule::Named(_))
+    }
+
+    /// The exports that are named.
+    pub(super) fn ids(&self) -> &[ExportId] {
+        match &self.0 {
+            Rule::Named(ids) => ids,
+            Rule::Older { .. } => &[],
+        }
     }
 }
 
@@ -166,6 +174,8 @@ pub struct Removal {
     pub exports: Vec<DoomedExport>,
     /// What stays.
     pub stays: Vec<Stay>,
+    /// Those that were named and of which the journal does not know yet that nothing is left.
+    pub(crate) vanished: Vec<ExportId>,
 }
 
 impl Removal {
@@ -211,13 +221,31 @@ impl ListedExport {
         }
     }
 
+    /// The command that watches it on this machine: by its id where the journal knows it, as `is_known` says.
+    fn wait_command(&self, is_known: impl Fn(&ExportId) -> bool) -> String {
+        let mut words = vec!["cvm-export".to_owned(), "wait".to_owned()];
+        if let Some(id) = self.export_id.as_ref().filter(|id| is_known(id)) {
+            words.push(id.to_string());
+            return shell_line(&words);
+        }
+        let mut flag = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
+        flag("--bucket", self.bucket.as_str());
+        if let Some(prefix) = &self.prefix {
+            flag("--prefix", prefix.as_str());
+        }
+        if let Some(identity) = &self.identity {
+            flag("--id", identity.image_id.as_str());
+        }
+        shell_line(&words)
+    }
+
     fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }
 }
 
 /// Chooses from `inventory` what `selection` means. `is_removed` says of an export that is not there whether
-/// it is known to be deleted already.
+/// it is known to be deleted already, and `is_known` of any whether this machine's journal has it.
 ///
 /// # Errors
 /// [`ErrorKind::Precondition`] when one that is meant runs or may run, or is not there, and
@@ -226,13 +254,14 @@ pub(super) fn select(
     inventory: Inventory,
     selection: &Selection,
     is_removed: impl Fn(&ExportId) -> bool,
+    is_known: impl Fn(&ExportId) -> bool,
 ) -> Result<Removal, Error> {
     if let Some(reason) = inventory.uploads.why_unknown() {
         return Err(unseen_uploads(&inventory.uploads, reason));
     }
     let mut stays = Vec::new();
     let choices = choices(&inventory, selection, is_removed, &mut stays)?;
-    refuse_running(&inventory.exports, &choices, selection)?;
+    refuse_running(&inventory.exports, &choices, selection, is_known)?;
     let mut doomed = Vec::new();
     for (export, choice) in inventory.exports.iter().zip(choices) {
         let why = match (choice, &export.blocked) {
@@ -257,6 +286,7 @@ pub(super) fn select(
         scope: inventory.scope,
         exports,
         stays,
+        vanished: Vec::new(),
     })
 }
 
@@ -332,6 +362,10 @@ fn kept(exports: &[ListedExport], keep: usize) -> Vec<Option<String>> {
     let mut counts: BTreeMap<&ImageId, usize> = BTreeMap::new();
     let mut kept = vec![None; exports.len()];
     for (place, export) in exports.iter().enumerate().rev() {
+        // The rest of a deletion that was broken off.
+        if export.is_record_alone {
+            continue;
+        }
         let Some(image_id) = &export.image_id else {
             kept[place] = Some("nothing says which image it is of".to_owned());
             continue;
@@ -362,32 +396,47 @@ fn refuse_running(
     exports: &[ListedExport],
     choices: &[Choice],
     selection: &Selection,
+    is_known: impl Fn(&ExportId) -> bool,
 ) -> Result<(), Error> {
     let mut meant = exports
         .iter()
         .zip(choices)
         .filter(|(_, choice)| matches!(choice, Choice::Remove));
-    let running = meant.find_map(|(export, _)| match &export.blocked {
-        Some(Blocked::Running { reason }) => Some((export, reason)),
-        Some(Blocked::UnreadableRecord { reason }) if selection.is_named() => {
-            Some((export, reason))
-        }
-        _ => None,
+    let in_the_way = meant.find_map(|(export, _)| match &export.blocked {
+        Some(Blocked::UnreadableRecord { .. }) if !selection.is_named() => None,
+        Some(blocked) => Some((export, blocked)),
+        None => None,
     });
-    let Some((export, reason)) = running else {
+    let Some((export, blocked)) = in_the_way else {
         return Ok(());
     };
-    let wait = match &export.export_id {
-        Some(id) => format!("wait for its end with `cvm-export wait {id}`"),
-        None => "wait for its end".to_owned(),
+    let wait = export.wait_command(is_known);
+    let (what, hint) = match blocked {
+        Blocked::Running { .. } => (
+            "may be running",
+            format!(
+                "wait for its end with `{wait}`; an upload that nobody writes any more is cleared by \
+                 `cvm-export files rm --abort-uploads`"
+            ),
+        ),
+        Blocked::UnreadableRecord { .. } => (
+            "may be running",
+            "once it is known that nothing of this image is being exported there, delete that object, such as in \
+             the console, and run the command again"
+                .to_owned(),
+        ),
+        Blocked::DownloadOwed { .. } => (
+            "is being fetched",
+            format!(
+                "finish the download with `{wait} --download DIR`; seven days after the export it is not waited \
+                 for any more"
+            ),
+        ),
     };
-    Err(Error::new(
-        ErrorKind::Precondition,
-        format!("{} may be running: {reason}; nothing was deleted", export.title()),
-    )
-    .with_hint(format!(
-        "{wait}; an upload that nobody writes any more is cleared by `cvm-export files rm --abort-uploads`"
-    )))
+    let title = export.title();
+    let reason = blocked.reason();
+    let message = format!("{title} {what}: {reason}; nothing was deleted");
+    Err(Error::new(ErrorKind::Precondition, message).with_hint(hint))
 }
 
 /// What to do about uploads that could not be listed.

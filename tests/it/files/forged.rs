@@ -11,15 +11,8 @@ const ALL: &str = "files rm --bucket exports --older-than 0s --yes";
 const CLAIM: &str = "p_img-linux001.cvm-export.json";
 
 impl TestEnv {
-    /// What stands in the bucket as the record of an export.
     fn claim(&self) -> Value {
-        let text = self.cloud.change(|world| {
-            let object = world.object(BUCKET, CLAIM).expect("a record");
-            let mut bytes = vec![0; usize::try_from(object.content.size_bytes()).expect("small")];
-            object.content.read_at(0, &mut bytes).expect("readable");
-            bytes
-        });
-        serde_json::from_slice(&text).expect("a record")
+        self.record_at(CLAIM)
     }
 
     fn put_claim(&self, record: &Value) {

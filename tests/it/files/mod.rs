@@ -1,6 +1,7 @@
 //! `files`, `files url` and `files rm`.
 
 mod forged;
+mod kept;
 mod links;
 mod listing;
 mod removal;
@@ -39,6 +40,17 @@ impl TestEnv {
     /// Every key of the bucket.
     pub(super) fn keys(&self) -> Vec<String> {
         self.cloud.change(|world| world.keys(BUCKET))
+    }
+
+    /// The record that stands under a key.
+    pub(super) fn record_at(&self, key: &str) -> serde_json::Value {
+        let text = self.cloud.change(|world| {
+            let object = world.object(BUCKET, key).expect("a record");
+            let mut bytes = vec![0; usize::try_from(object.content.size_bytes()).expect("small")];
+            object.content.read_at(0, &mut bytes).expect("readable");
+            bytes
+        });
+        serde_json::from_slice(&text).expect("a record")
     }
 
     pub(super) fn put(&self, key: &str) {

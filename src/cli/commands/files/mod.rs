@@ -358,13 +358,18 @@ fn tell_uploads(
     ));
 }
 
+/// The sum of sizes that somebody else has told.
+fn total(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, u64::saturating_add)
+}
+
 /// What is said of a bucket beside the table.
 fn sum_up(inventory: &Inventory, context: &Context<'_>) {
     let printer = context.printer;
     let bucket = &inventory.scope.bucket;
     let exports = &inventory.exports;
     let files: usize = exports.iter().map(|export| export.files.len()).sum();
-    let bytes: u64 = exports.iter().map(|export| export.size_bytes).sum();
+    let bytes = total(exports.iter().map(|export| export.size_bytes));
     printer.note(&format!(
         "bucket `{bucket}`: {}, {}, {}; {} left out",
         plural(exports.len(), "export"),

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{
     Context, Exit, JournalUse, Names, PriceArgs, Question, ScopeArgs, Session, open, plural, size,
-    tables, values, word,
+    tables, total, values, word,
 };
 
 const QUESTION: Question = Question {
@@ -150,8 +150,12 @@ pub(super) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             let scope = args.only_scope(context, &session).await?;
             let files = open(context, &session);
             let inventory = context.until_signalled(files.list(scope)).await?;
-            let mut removal = files.select(inventory, &selection)?;
+            let selecting = files.select(inventory, &selection);
+            let mut removal = context.until_signalled(selecting).await?;
             args.show(&removal, &prices, context);
+            if !args.dry_run {
+                files.note_vanished(&removal);
+            }
             let result = match args.agree(removal.exports.is_empty(), context).await? {
                 Step::Leave(state) => Ok(state),
                 Step::Do => files.delete(&mut removal).await.map(|()| State::Done),
@@ -238,7 +242,7 @@ impl Args {
                 .objects
                 .iter()
                 .filter(|object| object.part == Part::File);
-            let bytes: u64 = files.clone().map(|object| object.size_bytes).sum();
+            let bytes = total(files.clone().map(|object| object.size_bytes));
             let age = export.age_seconds.map_or_else(String::new, |seconds| {
                 format!(", {} old", tables::age(seconds))
             });
@@ -354,7 +358,7 @@ fn sum(removal: &Removal, prices: &PriceTable) -> String {
         "{}, {}, {}; {saves}; {}",
         plural(removal.exports.len(), "export"),
         plural(files.len(), "file"),
-        size(files.iter().map(|file| file.size_bytes).sum()),
+        size(total(files.iter().map(|file| file.size_bytes))),
         prices.provenance()
     )
 }
@@ -383,10 +387,8 @@ fn conclude(
         Err(_) => State::Incomplete,
     };
     let of_state = |wanted: RemovalState| removal.objects().filter(move |it| it.state == wanted);
-    let freed_bytes: u64 = of_state(RemovalState::Deleted)
-        .map(|it| it.size_bytes)
-        .sum();
-    let hidden_bytes: u64 = of_state(RemovalState::Hidden).map(|it| it.size_bytes).sum();
+    let freed_bytes = total(of_state(RemovalState::Deleted).map(|it| it.size_bytes));
+    let hidden_bytes = total(of_state(RemovalState::Hidden).map(|it| it.size_bytes));
     if matches!(state, State::Done | State::Incomplete) {
         for object in removal.objects() {
             let address = format!("cos://{bucket}/{}", object.key);
@@ -450,7 +452,7 @@ fn conclude_uploads(
     let given_up = uploads
         .iter()
         .filter(|it| it.state == RemovalState::Deleted);
-    let freed_bytes: u64 = given_up.clone().map(|it| it.size_bytes).sum();
+    let freed_bytes = total(given_up.clone().map(|it| it.size_bytes));
     if matches!(state, State::Done | State::Incomplete) {
         for doomed in uploads {
             let address = format!("cos://{}/{}", plan.scope.bucket, doomed.upload.key);
