@@ -52,10 +52,10 @@ fn standing_folder(folder: &Path) -> io::Result<PathBuf> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-/// The largest file that is read whole: a record or a ledger has some KiB.
+/// The largest file that is read whole: a record, a ledger or a table of prices has some KiB.
 const SMALL_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Reads a record or a ledger: an ordinary file, which a pipe or a device in its place is not, of no
+/// Reads a record, a ledger or a table of prices: an ordinary file, which a pipe or a device in its place is not, of no
 /// absurd size.
 ///
 /// # Errors
@@ -65,7 +65,7 @@ pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     let problem = if !metadata.is_file() {
         "it is no file"
     } else if metadata.len() > SMALL_BYTES {
-        "it is larger than any that was written by this program"
+        "it is larger than 16 MiB, which is more than is read of such a file"
     } else {
         return std::fs::read(path);
     };

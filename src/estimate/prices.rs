@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::LazyLock;
 
+use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
+use toml::Spanned;
 use toml::value::Datetime;
 
 use super::money::{Currency, Price};
@@ -13,7 +16,7 @@ use crate::model::{CloudText, InvalidValue, Region, StorageClass};
 /// The table that comes with this version.
 static BUILT_IN: LazyLock<PriceTable> = LazyLock::new(|| {
     let text = include_str!("prices.toml");
-    PriceTable::parse(text).expect("a test reads the table of this package")
+    PriceTable::parse(text, NaiveDate::MAX).expect("a test reads the table of this package")
 });
 
 /// Prices by region and storage class, in one currency.
@@ -86,8 +89,8 @@ struct ClassPrices {
 #[serde(deny_unknown_fields)]
 struct Document {
     currency: Currency,
-    date: Datetime,
-    source: String,
+    date: Spanned<Datetime>,
+    source: Spanned<String>,
     note: Option<String>,
     confirmed: Option<bool>,
     #[serde(default)]
@@ -130,15 +133,23 @@ pub struct InvalidPrices {
 
 impl InvalidPrices {
     fn at(text: &str, error: &toml::de::Error) -> Self {
-        let line = error.span().map(|span| {
-            let before = text.get(..span.start).unwrap_or(text);
-            before.matches('\n').count() + 1
-        });
         Self {
-            line,
+            line: error.span().map(|span| line_of(text, &span)),
             problem: CloudText::new(error.message()),
         }
     }
+
+    fn of<T>(text: &str, value: &Spanned<T>, problem: &str) -> Self {
+        Self {
+            line: Some(line_of(text, &value.span())),
+            problem: problem.into(),
+        }
+    }
+}
+
+fn line_of(text: &str, span: &Range<usize>) -> usize {
+    let before = text.get(..span.start).unwrap_or(text);
+    before.matches('\n').count() + 1
 }
 
 impl Default for PriceTable {
@@ -149,23 +160,30 @@ impl Default for PriceTable {
 }
 
 impl PriceTable {
-    /// Reads a price file.
+    /// Reads a price file, whose prices cannot be of a day after `today`.
     ///
     /// # Errors
     /// [`InvalidPrices`] with the line where it is known.
-    pub fn parse(text: &str) -> Result<Self, InvalidPrices> {
+    pub fn parse(text: &str, today: NaiveDate) -> Result<Self, InvalidPrices> {
         let document: Document =
             toml::from_str(text).map_err(|error| InvalidPrices::at(text, &error))?;
-        let Some(date) = document.date.date else {
-            let problem = "`date` is a day, such as 2023-07-10".into();
-            return Err(InvalidPrices {
-                line: None,
-                problem,
-            });
-        };
+        let invalid_date = |problem| InvalidPrices::of(text, &document.date, problem);
+        let date = document.date.get_ref().date;
+        let date = date.ok_or_else(|| invalid_date("`date` is a day, such as 2023-07-10"))?;
+        let (year, month, day) = (i32::from(date.year), date.month.into(), date.day.into());
+        // Elsewhere it is a day later than here.
+        let last = today.succ_opt().unwrap_or(today);
+        if NaiveDate::from_ymd_opt(year, month, day).is_none_or(|date| date > last) {
+            return Err(invalid_date("`date` is a day that has not come"));
+        }
+        let source = document.source.get_ref();
+        if source.trim().is_empty() {
+            let problem = "`source` says nothing of where the prices come from";
+            return Err(InvalidPrices::of(text, &document.source, problem));
+        }
         let sheet = Sheet {
             date: CloudText::new(&date.to_string()),
-            source: CloudText::new(&document.source),
+            source: CloudText::new(source),
             note: document.note.as_deref().map(CloudText::new),
             confirmed: document.confirmed,
         };

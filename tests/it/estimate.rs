@@ -275,6 +275,10 @@ fn a_price_file_that_cannot_be_right_is_refused_before_anything_is_asked() {
             "missing field `currency`",
         ),
         (
+            "currency = \"USD\"\ndate = 2999-01-01\nsource = \"s\"\n".to_owned(),
+            "line 2: `date` is a day that has not come",
+        ),
+        (
             format!("{HEAD}{table}egress = \"-0.1\"\n"),
             "line 5: `-0.1` is not a price: it is negative",
         ),

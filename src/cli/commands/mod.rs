@@ -304,7 +304,8 @@ impl PriceArgs {
             read_small(path).map_err(|error| refused("cannot be read").with_source(error))?;
         let text =
             String::from_utf8(text).map_err(|error| refused("is no text").with_source(error))?;
-        let file = PriceTable::parse(&text).map_err(|invalid| {
+        let today = cvm_export::clock::now().date_naive();
+        let file = PriceTable::parse(&text, today).map_err(|invalid| {
             refused("can't be right").with_source(invalid).with_hint(
                 "docs/prices.md of the sources says what stands in such a file, with an example",
             )

@@ -1,11 +1,17 @@
 //! What a price file changes, and what is refused in one.
 
+use chrono::NaiveDate;
+
 use super::*;
 
 const HEAD: &str = "currency = \"USD\"\ndate = 2026-11-01\nsource = \"our contract\"\n";
 
+fn today() -> NaiveDate {
+    NaiveDate::from_ymd_opt(2026, 11, 1).expect("a day")
+}
+
 fn corrected(rest: &str) -> PriceTable {
-    let file = PriceTable::parse(&format!("{HEAD}{rest}")).expect("a price file");
+    let file = PriceTable::parse(&format!("{HEAD}{rest}"), today()).expect("a price file");
     PriceTable::default().corrected_by(file)
 }
 
@@ -40,7 +46,8 @@ fn what_a_file_leaves_out_stays_and_what_it_adds_is_known() {
 fn prices_of_two_currencies_never_meet() {
     let text = "currency = \"CNY\"\ndate = 2026-11-01\nsource = \"s\"\n\
                 [regions.ap-tokyo]\nclasses.STANDARD.storage = \"1\"\n";
-    let table = PriceTable::default().corrected_by(PriceTable::parse(text).expect("a file"));
+    let table =
+        PriceTable::default().corrected_by(PriceTable::parse(text, today()).expect("a file"));
     let seen = Estimate::of(round("ap-tokyo", "STANDARD", Route::Public), &table);
     assert_cost("ap-tokyo", &seen, Item::Storage, "100.00");
     assert_cost("ap-tokyo", &seen, Item::DownloadTraffic, "-");
@@ -99,7 +106,15 @@ fn what_is_wrong_is_refused_with_its_line() {
         ),
         (
             "currency = \"USD\"\ndate = 10:00:00\nsource = \"s\"\n",
-            "`date` is a day",
+            "line 2: `date` is a day",
+        ),
+        (
+            "currency = \"USD\"\ndate = 2026-11-03\nsource = \"s\"\n",
+            "line 2: `date` is a day that has not come",
+        ),
+        (
+            "currency = \"USD\"\ndate = 2026-11-02\nsource = \" \"\n",
+            "line 3: `source` says nothing",
         ),
         (
             "currency = \"USD\"\ndate = 2026-11-01\nsource = \"s\"\nprices = 1\n",
@@ -107,7 +122,9 @@ fn what_is_wrong_is_refused_with_its_line() {
         ),
     ];
     for (text, expected) in cases {
-        let error = PriceTable::parse(text).expect_err(text).to_string();
+        let error = PriceTable::parse(text, today())
+            .expect_err(text)
+            .to_string();
         assert!(error.contains(expected), "asked: {text}, seen: {error}");
     }
     for (rest, expected) in [
@@ -137,7 +154,7 @@ fn what_is_wrong_is_refused_with_its_line() {
         ),
         ("[classes]\nSTANDARD = { minimum_days = -1 }\n", "line 5: "),
     ] {
-        let error = PriceTable::parse(&format!("{HEAD}{rest}"))
+        let error = PriceTable::parse(&format!("{HEAD}{rest}"), today())
             .expect_err(rest)
             .to_string();
         assert!(error.contains(expected), "asked: {rest}, seen: {error}");
