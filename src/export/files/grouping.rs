@@ -510,7 +510,7 @@ fn blocked(export: &ListedExport, gathered: &Gathered, places: &Places<'_>) -> O
     let is_recent = age.is_none_or(|age| age < DOWNLOAD_TIME);
     if export.owes_download && is_recent {
         return Some(Blocked::DownloadOwed {
-            reason: "its files are to be fetched, and have not all arrived".to_owned(),
+            reason: "not all of its files have arrived".to_owned(),
         });
     }
     // One that runs under the same names would write over these files.

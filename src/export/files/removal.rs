@@ -426,7 +426,7 @@ fn refuse_running(
                 .to_owned(),
         ),
         Blocked::DownloadOwed { .. } => (
-            "is being fetched",
+            "is still to be fetched",
             format!(
                 "finish the download with `{wait} --download DIR`; seven days after the export it is not waited \
                  for any more"

@@ -240,7 +240,7 @@ fn what_is_still_to_be_fetched_stays_for_a_week() {
     let wait = format!("wait {} --download", env.export_id("p"));
     env.line(ALL)
         .ends_with(3)
-        .says("is being fetched")
+        .says("is still to be fetched: not all of its files have arrived")
         .says(&format!("`cvm-export {wait} DIR`"));
     let elsewhere = "wait --bucket exports-1250000000 --prefix p --id img-small --download";
     other
