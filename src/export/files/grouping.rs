@@ -18,6 +18,7 @@ use super::names::Name;
 use super::{Blocked, ListedExport, ListedFile, ListedState, Proof, StoredRecord};
 use crate::cloud::actions::cvm::Image;
 use crate::cloud::cos::{DeleteMarker, ObjectEntry, ObjectMeta, Upload};
+use crate::estimate::file_bytes;
 use crate::export::outcome::ExportedCopy;
 use crate::export::record::{Record, RecordFile, RecordState, is_since};
 use crate::export::request::{DiskRole, Identity};
@@ -101,11 +102,8 @@ fn is_plausible(format: ImageFormat, size_gib: Option<u64>, size_bytes: u64) -> 
     let Some(size_gib) = size_gib else {
         return size_bytes > 0;
     };
-    let (size, disk) = (u128::from(size_bytes), u128::from(size_gib) << 30);
-    match format {
-        ImageFormat::Raw => size == disk,
-        _ => size > 0 && size <= disk + disk / 100 + (1 << 20),
-    }
+    let bounds = file_bytes(format, size_gib.saturating_mul(1 << 30));
+    size_bytes > 0 && (bounds.low..=bounds.high).contains(&size_bytes)
 }
 
 fn last_moment(record: &Record) -> DateTime<Utc> {

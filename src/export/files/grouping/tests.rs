@@ -158,12 +158,12 @@ fn what_nobody_has_seen_complete_has_the_size_of_its_disk() {
         (ImageFormat::Qcow2, 0, Proof::None),
         (
             ImageFormat::Qcow2,
-            DISK_BYTES + DISK_BYTES / 100 + megabyte,
+            DISK_BYTES + DISK_BYTES / 32 + 4 * megabyte,
             Proof::Record,
         ),
         (
             ImageFormat::Qcow2,
-            DISK_BYTES + DISK_BYTES / 100 + megabyte + 1,
+            DISK_BYTES + DISK_BYTES / 32 + 4 * megabyte + 1,
             Proof::None,
         ),
     ] {
