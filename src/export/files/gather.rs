@@ -68,8 +68,9 @@ pub(super) async fn inventory(exporter: &Exporter, scope: Scope) -> Result<Inven
         images,
         now: seen_at,
     };
-    let mut exports = grouping::exports(&gathered);
-    exports.retain(|export| scope.wants(export.image_id.as_ref(), export.copy.as_ref()));
+    let (exports, others) = grouping::exports(&gathered)
+        .into_iter()
+        .partition(|export| scope.wants(export.image_id.as_ref(), export.copy.as_ref()));
     let uploads = match listed {
         Fact::Known(_) => Fact::Known(uploads::of_exports(&gathered, &scope)),
         Fact::NotPermitted(reason) => Fact::NotPermitted(reason),
@@ -78,6 +79,7 @@ pub(super) async fn inventory(exporter: &Exporter, scope: Scope) -> Result<Inven
     };
     Ok(Inventory {
         exports,
+        others,
         uploads,
         versioning,
         other_objects: listing.others,

@@ -33,7 +33,7 @@ const GRACE: TimeDelta = TimeDelta::days(1);
 const DOWNLOAD_TIME: TimeDelta = TimeDelta::days(7);
 /// How long before the submit, and after the end, that a record names its objects can have been written, by
 /// clocks that do not agree.
-const EARLY: TimeDelta = TimeDelta::minutes(5);
+const EARLY: TimeDelta = SKEW;
 const LATE: TimeDelta = TimeDelta::hours(1);
 /// How far a time may lie in the future, by clocks that do not agree.
 const SKEW: TimeDelta = TimeDelta::minutes(15);
@@ -192,9 +192,11 @@ pub(super) fn exports(gathered: &Gathered) -> Vec<ListedExport> {
             .filter_map(|file| file.last_modified)
             .max();
         export.exported_at = export.exported_at.or(newest);
-        export.age_seconds = export
-            .exported_at
-            .and_then(|time| u64::try_from((*now - time).num_seconds()).ok());
+        // COS writes times in whole seconds, and clocks differ: what has just come may seem to be of later.
+        export.age_seconds = export.exported_at.map(|time| {
+            let age = now.signed_duration_since(time).num_seconds();
+            u64::try_from(age).unwrap_or_default()
+        });
         export.blocked = blocked(export, gathered, &places);
         if matches!(export.blocked, Some(Blocked::Running { .. })) {
             export.state = ListedState::Running;

@@ -266,6 +266,8 @@ pub struct Inventory {
     pub scope: Scope,
     /// The exports, the oldest first.
     pub exports: Vec<ListedExport>,
+    /// Those of images that the scope leaves out: what stands under their names still counts.
+    pub(crate) others: Vec<ListedExport>,
     /// The unfinished uploads of exports.
     pub uploads: Fact<Vec<ListedUpload>>,
     /// Whether the bucket keeps what is overwritten and deleted.

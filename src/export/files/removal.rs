@@ -491,8 +491,8 @@ fn doom(
         .collect();
     // The record alone says of an object that took the place of a file that it is another: without it the
     // object's name would prove that it is this export's.
-    let mut others = inventory.exports.iter().flat_map(|other| &other.files);
-    let replaced = others.find(|file| {
+    let all = inventory.exports.iter().chain(&inventory.others);
+    let replaced = all.flat_map(|other| &other.files).find(|file| {
         let is_foreign = file.proof == Proof::None && file.snapshot_id.is_some();
         is_foreign && export.watched.contains(&file.key)
     });
@@ -549,7 +549,7 @@ fn claim_of(export: &ListedExport, inventory: &Inventory) -> Option<(ObjectKey, 
 /// a version that stays would be seen again.
 fn add_markers(exports: &mut [DoomedExport], inventory: &Inventory) {
     let mut standing: BTreeMap<&ObjectKey, usize> = BTreeMap::new();
-    for export in &inventory.exports {
+    for export in inventory.exports.iter().chain(&inventory.others) {
         let files = export.files.iter().map(|file| &file.key);
         for key in files.chain(export.records.iter().map(|record| &record.key)) {
             *standing.entry(key).or_default() += 1;

@@ -114,3 +114,34 @@ fn a_claim_behind_a_thousand_names_is_found() {
         run.stdout
     );
 }
+
+#[test]
+fn a_record_that_disproves_an_object_stays_whatever_image_is_named() {
+    const NORTH: &str = "north-1250000000";
+    let mut env = TestEnv::new();
+    env.cloud.change(|world| {
+        world.copy_seconds = Some(0.0);
+        world.add_bucket(NORTH, "ap-beijing".parse().expect("a region"));
+    });
+    let run = env
+        .line(
+            "image --id img-linux001 --bucket north --prefix p --poll-interval 100ms --copy-to-bucket-region",
+        )
+        .ends_with(0);
+    let key = run
+        .stdout
+        .trim()
+        .rsplit('/')
+        .next()
+        .expect("a key")
+        .to_owned();
+    env.cloud
+        .change(|world| world.put_object(NORTH, &key, "somebody else's"));
+    env.lose_home();
+    // By its name the object is of the copy, and the copy is not what is named.
+    let run = env
+        .line("files rm --bucket north --id img-linux001 --older-than 0s --dry-run")
+        .ends_with(0);
+    let stays = format!("it tells that `{key}` is not this export's");
+    assert!(run.stdout.contains(&stays), "{}", run.stdout);
+}

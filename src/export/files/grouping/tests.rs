@@ -128,12 +128,12 @@ fn the_same_bytes_of_another_time_or_size_are_another_object() {
         exports(&gathered(vec![record], vec![entry])).remove(0)
     };
     let end = SUBMITTED + 60;
-    for written in [SUBMITTED - 299, SUBMITTED, end, end + 3600] {
+    for written in [SUBMITTED - 900, SUBMITTED, end, end + 3600] {
         let export = of(written, end, DISK_BYTES);
         assert_eq!(export.files[0].proof, Proof::Record, "{written}");
     }
     for (written, size_bytes) in [
-        (SUBMITTED - 301, DISK_BYTES),
+        (SUBMITTED - 901, DISK_BYTES),
         (end + 3601, DISK_BYTES),
         (end, DISK_BYTES - 1),
     ] {
