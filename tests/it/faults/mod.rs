@@ -27,7 +27,7 @@ use operations::{ANY, OPERATIONS, operation};
 use oracle::{Expected, expected};
 
 const LINE: &str =
-    "image --id img-pair008 --bucket exports --prefix p --poll-interval 200ms --timeout 4s";
+    "image --id img-pair008 --bucket exports --prefix p --poll-interval 200ms --timeout 6s";
 const BUCKET: &str = "exports-1250000000";
 /// Runs at once. They wait for most of their time.
 const WORKERS: usize = 24;
@@ -319,7 +319,7 @@ fn problem_afterwards(env: &TestEnv, run: &Run) -> Option<String> {
         if !run.stderr.contains("watch again: cvm-export wait ") {
             return Some("no line to look again".to_owned());
         }
-        let again = env.line(&LINE.replace("--timeout 4s", "--timeout 300ms"));
+        let again = env.line(&LINE.replace("--timeout 6s", "--timeout 300ms"));
         if again.code != 11 || submits() != before {
             return Some(format!(
                 "the next run ends with {} after {} submits\n{}",
