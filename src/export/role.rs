@@ -109,6 +109,9 @@ pub(crate) fn authorize_words(
     words
 }
 
+/// What the names of the policies begin with that `authorize` makes.
+pub(crate) const OWN_POLICIES: &str = "cvm-export-";
+
 /// Whether the preset policy of this name allows writing to COS.
 pub(crate) fn is_writing_preset(name: &str) -> bool {
     name == "AdministratorAccess"
@@ -130,24 +133,33 @@ fn trust_statement() -> Value {
     })
 }
 
-/// Whether a trust document names CVM as a service; `None` when it cannot be read, or both allows and
-/// denies, which is for the cloud to weigh.
+/// Whether a trust document names CVM as a service; `None` when it cannot be read, both allows and
+/// denies, or allows under a condition alone, which is for the cloud to weigh.
 pub(crate) fn trusts_cvm(document: &str) -> Option<bool> {
-    let (allows, denies) = said_of_cvm(document)?;
-    match (allows, denies) {
-        (allows, false) => Some(allows),
-        (false, true) => Some(false),
-        (true, true) => None,
+    let said = said_of_cvm(document)?;
+    match (said.allows, said.denies, said.is_conditional) {
+        (true, false, _) => Some(true),
+        (true, true, _) | (false, _, true) => None,
+        (false, _, false) => Some(false),
     }
 }
 
 /// Whether a trust document denies CVM, which no statement that allows it undoes.
 pub(crate) fn denies_cvm(document: &str) -> bool {
-    said_of_cvm(document).is_some_and(|(_, denies)| denies)
+    said_of_cvm(document).is_some_and(|said| said.denies)
 }
 
-/// Whether a trust document allows CVM, and whether it denies it; `None` when it cannot be read.
-fn said_of_cvm(document: &str) -> Option<(bool, bool)> {
+/// What a trust document says of CVM.
+struct SaidOfCvm {
+    /// Whether a statement allows it without a condition.
+    allows: bool,
+    denies: bool,
+    /// Whether one allows it under a condition, which is for the cloud to weigh.
+    is_conditional: bool,
+}
+
+/// `None` when the document cannot be read.
+fn said_of_cvm(document: &str) -> Option<SaidOfCvm> {
     let document: Value = serde_json::from_str(document).ok()?;
     let statements = one_or_more(field(&document, "statement")?);
     let of_cvm = statements
@@ -157,7 +169,14 @@ fn said_of_cvm(document: &str) -> Option<(bool, bool)> {
         let effect = field(statement, "effect").and_then(Value::as_str);
         effect.is_none_or(|effect| effect.eq_ignore_ascii_case("allow"))
     });
-    Some((!allowing.is_empty(), !others.is_empty()))
+    let (conditional, plain): (Vec<&Value>, Vec<&Value>) = allowing
+        .into_iter()
+        .partition(|statement| field(statement, "condition").is_some());
+    Some(SaidOfCvm {
+        allows: !plain.is_empty(),
+        denies: !others.is_empty(),
+        is_conditional: !conditional.is_empty(),
+    })
 }
 
 /// Whether a trust document is for CVM and nobody else.

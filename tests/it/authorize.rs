@@ -313,7 +313,11 @@ fn another_bucket_and_another_prefix_stay_closed() {
         world.add_bucket("other-1250000000", region);
     });
     env.line(AUTHORIZE).ends_with(0);
-    env.line("image --id img-linux001 --bucket other --prefix p")
+    let line = "image --id img-linux001 --bucket other --prefix p";
+    env.line(line)
+        .ends_with(3)
+        .says("nothing that allows writing to bucket `other-1250000000`");
+    env.line(&format!("{line} --skip-check role"))
         .ends_with(5)
         .says("InvalidBucketPermissionForExport");
     env.line("authorize --bucket exports --prefix p --yes")
@@ -685,4 +689,20 @@ fn calls_that_come_too_often_are_sent_again() {
     );
     env.line(AUTHORIZE).ends_with(0);
     env.assert_authorized();
+}
+
+#[test]
+fn trust_under_a_condition_is_not_certain() {
+    let env = TestEnv::new();
+    let trust = json!({"version": "2.0", "statement": [{"effect": "allow",
+        "action": "name/sts:AssumeRole", "principal": {"service": ["cvm.qcloud.com"]},
+        "condition": {"ip_equal": {"qcs:ip": "10.0.0.0/8"}}}]});
+    env.cloud
+        .change(|world| world.roles[0].trust = trust.to_string());
+    let run = env.line("check --bucket exports").ends_with(0);
+    assert!(
+        run.stdout.contains("whether it trusts CVM is not certain"),
+        "{}",
+        run.stdout
+    );
 }

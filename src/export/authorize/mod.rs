@@ -28,6 +28,7 @@ use crate::cloud::actions::cam::{
 use crate::cloud::api::{ApiError, ApiErrorKind};
 use crate::error::{Error, ErrorKind};
 use crate::export::preflight::{fetch_attached, fetch_documents, says_no_such_role};
+use crate::export::role::OWN_POLICIES;
 use crate::model::{Region, RoleName};
 use plan::{Found, FoundPolicy, FoundRole, plan};
 use revoke::plan_revocation;
@@ -50,9 +51,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// How often a change is sent in all while CAM is asked too often (`CreateRole`: twice a second).
 const ATTEMPTS: u32 = 8;
-
-/// How the names of all policies begin that are made here.
-const POLICY_NAMES: &str = "cvm-export-";
 
 /// The rights that looking needs.
 const RIGHTS_TO_LOOK: &[&str] = &[
@@ -449,7 +447,7 @@ pub async fn look_around(
         tokio::try_join!(
             fetch_role(cloud, region, name),
             fetch_attached(cloud, region, name),
-            list_policies(cloud, region, POLICY_NAMES, |entry| {
+            list_policies(cloud, region, OWN_POLICIES, |entry| {
                 OwnPolicy::of(
                     &entry.policy_name,
                     &entry.description,

@@ -232,6 +232,8 @@ pub async fn check_role(cloud: &Cloud, request: &ExportRequest) -> Result<Findin
     Ok(judge_role(&Facts {
         role,
         policies,
+        // It is named, and it does not matter here whether it is there yet.
+        bucket: Fact::Known(None),
         ..Facts::not_asked(request.clone())
     }))
 }

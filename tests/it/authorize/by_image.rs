@@ -100,3 +100,28 @@ fn the_policy_is_for_the_region_of_the_bucket_and_not_of_the_image() {
         document(&env)
     );
 }
+
+#[test]
+fn a_role_that_may_write_to_another_bucket_alone_is_given_this_one_too() {
+    let env = fresh();
+    env.cloud.change(|world| {
+        world.add_bucket("other-1250000000", "ap-guangzhou".parse().expect("region"));
+    });
+    env.line(AUTHORIZE).ends_with(0);
+    let line = "image --id img-linux001 --bucket other --prefix p --poll-interval 100ms";
+    env.line(line)
+        .ends_with(3)
+        .says("nothing that allows writing to bucket `other-1250000000`");
+    env.line(&format!("{line} --authorize --yes")).ends_with(0);
+    env.line("check --bucket exports").ends_with(0);
+    // One that was edited by hand to allow more is for the cloud to judge.
+    let env = fresh();
+    env.line(AUTHORIZE).ends_with(0);
+    env.cloud.change(|world| {
+        let document = json!({"version": "2.0", "statement": [{"effect": "allow",
+            "action": ["name/cos:*"], "resource": ["*"], "condition": {}}]});
+        world.policies[0].document = document.to_string();
+    });
+    let run = env.line("check --bucket exports").ends_with(0);
+    assert!(run.stdout.contains("it is not certain"), "{}", run.stdout);
+}

@@ -3,7 +3,7 @@
 use super::{Judgement, fail, pass, unknown, unseen};
 use crate::export::preflight::facts::{AttachedPolicy, Fact, Facts};
 use crate::export::refusals;
-use crate::export::role::{DEFAULT_ROLE, Target, allow_writing, trusts_cvm};
+use crate::export::role::{DEFAULT_ROLE, OWN_POLICIES, Target, allow_writing, trusts_cvm};
 use crate::model::{BucketName, CloudText, Prefix, shell_word};
 
 pub(super) fn role(facts: &Facts) -> Judgement {
@@ -56,7 +56,9 @@ pub(super) fn role(facts: &Facts) -> Judgement {
                 facts.request.bucket
             )),
             (None, _) => unknown(
-                format!("role `{name}` carries {carried}, and its trust document cannot be read"),
+                format!(
+                    "role `{name}` carries {carried}, and whether it trusts CVM is not certain"
+                ),
                 "look in the CAM console whether the role trusts the product service CVM (cvm)",
             ),
         };
@@ -83,6 +85,17 @@ pub(super) fn role(facts: &Facts) -> Judgement {
             "`cvm-export check --bucket NAME` tells whether they allow writing to that bucket",
         );
     };
+    if policies
+        .iter()
+        .all(|policy| is_about_another(policy, bucket))
+    {
+        return fail(
+            format!(
+                "role `{name}` carries {carried}: nothing that allows writing to bucket `{bucket}`"
+            ),
+            with_command(facts, refusals::ROLE_POLICY),
+        );
+    }
     unknown(
         format!(
             "role `{name}` carries {carried}, and it is not certain that they allow writing to bucket `{bucket}`{}",
@@ -93,6 +106,14 @@ pub(super) fn role(facts: &Facts) -> Judgement {
         ),
         with_command(facts, refusals::ROLE_POLICY),
     )
+}
+
+/// Whether `policy` is one that `authorize` made for another bucket than `bucket`, and that still speaks of
+/// neither this one nor all of them.
+fn is_about_another(policy: &AttachedPolicy, bucket: &BucketName) -> bool {
+    let document = policy.document.known().map(CloudText::as_str);
+    policy.name.as_str().starts_with(OWN_POLICIES)
+        && document.is_some_and(|text| !text.contains(bucket.as_str()) && !text.contains("\"*\""))
 }
 
 /// Whether the custom policies, as far as they could be read, certainly allow what the export writes.

@@ -103,7 +103,7 @@ fn a_role_passes_only_when_it_is_there_trusts_cvm_and_carries_a_preset_that_writ
                 "unreadable trust",
                 |facts| facts.role = trust("garbage"),
                 Unknown,
-                &["trust document cannot be read"],
+                &["whether it trusts CVM is not certain"],
             ),
             (
                 "unreadable trust, no policy",
@@ -183,7 +183,7 @@ fn custom_policies_pass_when_they_could_be_read_and_certainly_allow_what_is_writ
                     facts.policies = custom(allowing("*"));
                 },
                 Unknown,
-                &["trust document cannot be read"],
+                &["whether it trusts CVM is not certain"],
             ),
         ],
     );
