@@ -5,12 +5,15 @@
 //! | `GET /_simulator/calls` | shows the call log |
 //! | `DELETE /_simulator/calls` | empties it |
 //! | `PUT /_simulator/faults` | sets the faults, `{"faults": […]}` |
+//! | `GET /_simulator/held` | shows the calls that a hold keeps now |
+//! | `POST /_simulator/release` | lets those of one hold go on, `{"name": "…"}` |
 //!
 //! They answer on any `Host`, take no signature, and do not show in the call log. Whoever reaches
 //! the loopback address may use them, which is why the simulator listens nowhere else.
 
 use std::net::SocketAddr;
 
+use serde::Deserialize;
 use serde_json::json;
 
 use super::fault::Fault;
@@ -41,8 +44,29 @@ pub(super) fn answer(shared: &Shared, peer: SocketAddr, request: &Received) -> O
             }
             Err(why) => problem(400, &why),
         },
+        ("GET", "held") => document(200, &json!({"held": shared.holds().held()})),
+        ("POST", "release") => release(shared, request),
         _ => problem(404, "there is no such door"),
     })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Release {
+    name: String,
+}
+
+/// Releases the hold that the body names.
+fn release(shared: &Shared, request: &Received) -> Answer {
+    let name = match serde_json::from_slice(&request.body) {
+        Ok(Release { name }) => name,
+        Err(error) => return problem(400, &error.to_string()),
+    };
+    // A misspelt name would leave its call waiting for ever.
+    if !shared.has_hold(&name) {
+        return problem(404, &format!("no fault has a hold `{name}`"));
+    }
+    document(200, &json!({"released": shared.holds().release(&name)}))
 }
 
 fn read_faults(request: &Received) -> Result<Vec<Fault>, String> {

@@ -71,6 +71,8 @@ pub(super) fn apply(effects: &[Effect], answer: &mut Answer) -> Pace {
             | Effect::ProcessedThenReset
             | Effect::DelayBefore { .. }
             | Effect::DelayAfter { .. }
+            | Effect::Hold { .. }
+            | Effect::HoldAfter { .. }
             | Effect::Status { .. }
             | Effect::ApiError { .. }
             | Effect::CosError { .. }

@@ -15,6 +15,9 @@ const ROLES: &str = "/latest/meta-data/cam/security-credentials/";
 /// What the keys of an instance live for where the world says nothing else.
 const LIFE_SECONDS: u64 = 7200;
 
+/// The names of all operations.
+pub(super) const OPERATIONS: [&str; 3] = ["GetInstanceRole", "GetInstanceRoleKeys", "GetMetadata"];
+
 /// What is asked for, for log and faults.
 pub(super) fn operation(request: &Received) -> String {
     let name = match request.path.strip_prefix(ROLES) {

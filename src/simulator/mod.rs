@@ -40,6 +40,7 @@ mod effects;
 mod export;
 mod fault;
 mod grants;
+mod holds;
 mod keys;
 mod log;
 mod metadata;
@@ -66,6 +67,7 @@ use crate::model::{BucketName, ImageId, Region};
 
 pub use disk::Disk;
 pub use fault::{Effect, Fault, InvalidFaults};
+pub use holds::HeldCall;
 pub use keys::{Keys, WebIdentity};
 pub use log::Call;
 pub use storage::{Bucket, Object};
@@ -255,9 +257,32 @@ impl Simulator {
         change(&mut self.shared.world())
     }
 
-    /// Replaces the faults in force, and counts occurrences anew.
+    /// Replaces the faults in force, and counts occurrences anew. Calls that are held go on waiting.
     pub fn set_faults(&self, faults: Vec<Fault>) {
         self.shared.set_faults(faults);
+    }
+
+    /// The faults in force that no call has met yet.
+    #[must_use]
+    pub fn unmet_faults(&self) -> Vec<Fault> {
+        self.shared.unmet_faults()
+    }
+
+    /// The calls that a hold keeps now, in the order of their arrival.
+    #[must_use]
+    pub fn held(&self) -> Vec<HeldCall> {
+        self.shared.holds().held()
+    }
+
+    /// Waits until the hold `name` keeps a call.
+    pub async fn wait_held(&self, name: &str) -> HeldCall {
+        self.shared.holds().arrived(name).await
+    }
+
+    /// Lets the calls go on that the hold `name` keeps now, and returns their number. Later calls pass
+    /// it as well, until the faults are replaced; if its fault has an occurrence, they are held all the same.
+    pub fn release(&self, name: &str) -> usize {
+        self.shared.holds().release(name)
     }
 }
 

@@ -20,6 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::clock;
@@ -28,6 +29,7 @@ use super::api::{self, ApiHost, Rates};
 use super::body::{self, Body, Broken, Pace};
 use super::cos::{self, Target};
 use super::fault::{Effect, Fault, FaultBook};
+use super::holds::{HeldCall, Holds};
 use super::log::Call;
 use super::socket::{Signals, Socket};
 use super::wire::{Answer, Content, Received, http_date};
@@ -49,6 +51,7 @@ pub(super) struct Shared {
     world: Mutex<World>,
     rates: Mutex<Rates>,
     faults: Mutex<FaultBook>,
+    holds: Holds,
     calls: Mutex<VecDeque<Call>>,
 }
 
@@ -64,6 +67,7 @@ impl Shared {
             world: Mutex::new(world),
             rates: Mutex::default(),
             faults: Mutex::new(FaultBook::new(faults)),
+            holds: Holds::default(),
             calls: Mutex::default(),
         }
     }
@@ -96,7 +100,22 @@ impl Shared {
     }
 
     pub(super) fn set_faults(&self, faults: Vec<Fault>) {
-        *lock(&self.faults) = FaultBook::new(faults);
+        let mut book = lock(&self.faults);
+        *book = FaultBook::new(faults);
+        self.holds.forget_released();
+    }
+
+    pub(super) fn unmet_faults(&self) -> Vec<Fault> {
+        lock(&self.faults).unmet()
+    }
+
+    pub(super) fn holds(&self) -> &Holds {
+        &self.holds
+    }
+
+    /// Whether a fault holds calls under this name, or a call waits under it.
+    pub(super) fn has_hold(&self, name: &str) -> bool {
+        lock(&self.faults).has_hold(name) || self.holds.held().iter().any(|call| call.name == name)
     }
 }
 
@@ -153,7 +172,9 @@ async fn handle(
         Ok(request) => match admin::answer(&shared, peer, &request) {
             Some(answer) => (answer, Pace::default()),
             None => {
-                let processing = tokio::spawn(process(shared, request, time));
+                // It is dropped with the connection, which ends what the call waits for.
+                let (_open, hang_up) = oneshot::channel();
+                let processing = tokio::spawn(process(shared, request, time, hang_up));
                 processing.await.map_err(|_| Broken)?.ok_or(Broken)?
             }
         },
@@ -229,6 +250,14 @@ impl Route {
         }
     }
 
+    /// The object key, if the request is about one object.
+    fn key(&self) -> Option<&str> {
+        match self {
+            Self::Cos(target) => target.key(),
+            Self::Api(_) | Self::Metadata | Self::Unknown => None,
+        }
+    }
+
     fn operation(&self, request: &Received) -> String {
         match self {
             Self::Api(_) => api::operation(request),
@@ -244,10 +273,19 @@ async fn process(
     shared: Arc<Shared>,
     request: Received,
     time: DateTime<Utc>,
+    mut hang_up: oneshot::Receiver<()>,
 ) -> Option<(Answer, Pace)> {
     let route = Route::of(&request);
     let operation = route.operation(&request);
-    let effects = lock(&shared.faults).take(&operation);
+    let key = route.key().map(str::to_owned);
+    let faults = lock(&shared.faults).take(&operation, key.as_deref());
+    let effects: Vec<Effect> = faults.iter().map(|fault| fault.effect.clone()).collect();
+    let mut held = HeldCall {
+        name: String::new(),
+        operation: operation.clone(),
+        key,
+        processed: false,
+    };
     let mut call = Call {
         time,
         service: route.service().to_owned(),
@@ -271,7 +309,8 @@ async fn process(
         _ => 0,
     })
     .await;
-    if effects.contains(&Effect::ResetBefore) {
+    let is_wanted = shared.hold(&faults, &held, &mut hang_up).await;
+    if !is_wanted || effects.contains(&Effect::ResetBefore) {
         shared.log(call);
         return None;
     }
@@ -299,7 +338,9 @@ async fn process(
         _ => 0,
     })
     .await;
-    (!is_reset).then_some((answer, pace))
+    held.processed = true;
+    let is_wanted = shared.hold(&faults, &held, &mut hang_up).await;
+    (is_wanted && !is_reset).then_some((answer, pace))
 }
 
 async fn pause(effects: &[Effect], milliseconds: impl Fn(&Effect) -> u64) {
@@ -327,6 +368,32 @@ fn instead(effects: &[Effect], route: &Route, request: &Received) -> Option<Answ
 }
 
 impl Shared {
+    /// Waits until every hold of `faults` is released, before the processing or after it as `call` says;
+    /// false if the client hung up first.
+    async fn hold(
+        &self,
+        faults: &[Fault],
+        call: &HeldCall,
+        hang_up: &mut oneshot::Receiver<()>,
+    ) -> bool {
+        for fault in faults {
+            let name = match &fault.effect {
+                Effect::Hold { name } if !call.processed => name.clone(),
+                Effect::HoldAfter { name } if call.processed => name.clone(),
+                _ => continue,
+            };
+            let call = HeldCall {
+                name,
+                ..call.clone()
+            };
+            let is_single = fault.occurrence.is_some();
+            if !self.holds.wait(call, is_single, hang_up).await {
+                return false;
+            }
+        }
+        true
+    }
+
     /// The server's time for one call.
     fn time(&self, effects: &[Effect]) -> DateTime<Utc> {
         let offset = TimeDelta::try_seconds(effects::clock_offset(effects)).unwrap_or_default();

@@ -17,6 +17,7 @@ fn world(export_seconds: f64) -> TestEnv {
 
 fn always(operation: &str, effect: Effect) -> Fault {
     Fault {
+        key: None,
         occurrence: None,
         ..fault(operation, effect)
     }
@@ -365,6 +366,7 @@ fn a_head_answer_that_is_no_object_completes_nothing() {
     let env = world(1000.0);
     // A portal that answers everything with a page: no ETag, no object.
     env.cloud.set_faults(vec![Fault {
+        key: None,
         occurrence: Some(3),
         ..fault("HeadObject", Effect::Status { status: 200 })
     }]);

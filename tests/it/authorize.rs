@@ -508,6 +508,7 @@ fn a_role_that_is_not_seen_yet_by_the_next_step_is_waited_for() {
     env.cloud.set_faults(vec![
         unseen("InvalidParameter.RoleNotExist"),
         cvm_export::simulator::Fault {
+            key: None,
             occurrence: Some(2),
             ..unseen("ResourceNotFound.PolicyIdNotExist")
         },

@@ -254,6 +254,7 @@ fn endpoints_that_are_not_on_this_machine_need_a_flag() {
 /// Every call of `operation` meets `effect`.
 fn always(operation: &str, effect: Effect) -> Vec<Fault> {
     vec![Fault {
+        key: None,
         occurrence: None,
         ..fault(operation, effect)
     }]

@@ -320,6 +320,7 @@ fn what_has_arrived_of_a_part_is_kept_too() {
 fn a_download_that_fails_takes_nothing_from_the_export() {
     let env = world();
     let wrong = Fault {
+        key: None,
         occurrence: None,
         ..fault("GetObject", Effect::FlippedByte { at: 5 })
     };

@@ -424,6 +424,7 @@ fn a_second_signal_ends_at_once_and_says_where_to_go_on() {
     // The claim's update after the submit is slow, and the run waits for it.
     let env = world(Naming::Api, 1000.0);
     env.cloud.set_faults(vec![cvm_export::simulator::Fault {
+        key: None,
         occurrence: Some(2),
         ..fault(
             "PutObject",

@@ -50,6 +50,7 @@ fn a_date_that_no_clock_shows_is_passed_over() {
         for call in ["ExportImages", "HeadObject", "GetService"] {
             let env = TestEnv::new();
             env.cloud.set_faults(vec![Fault {
+                key: None,
                 occurrence: None,
                 ..fault(call, Effect::WrongDate { date: date.into() })
             }]);
@@ -208,6 +209,7 @@ fn a_cloud_that_is_gone_at_the_submit_has_started_nothing_and_the_run_knows() {
     let mut env = TestEnv::new();
     env.cloud.set_faults(vec![Fault {
         call: "ExportImages".to_owned(),
+        key: None,
         occurrence: None,
         effect: Effect::ApiError {
             code: "LimitExceeded.ExportImageTaskLimitExceeded".to_owned(),

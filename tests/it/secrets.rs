@@ -55,6 +55,7 @@ fn no_secret_is_in_any_output_log_journal_or_claim() {
         Effect::ResetBefore,
     ] {
         env.cloud.set_faults(vec![cvm_export::simulator::Fault {
+            key: None,
             occurrence: None,
             ..fault("*", effect)
         }]);

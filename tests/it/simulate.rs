@@ -130,13 +130,52 @@ fn faults_come_from_a_file() {
         .says("UnauthorizedOperation");
     std::fs::write(
         &path,
-        r#"{"faults": [{"call": "x", "effect": {"kind": "explode"}}]}"#,
+        r#"{"faults": [{"call": "*", "effect": {"kind": "explode"}}]}"#,
     )
     .expect("a file");
     env.run(&["simulate", "--faults", &faults, "--", "true"])
         .ends_with(2)
         .says("--faults")
         .says("line 1: there is no kind `explode`, but `reset-before`");
+    std::fs::write(
+        &path,
+        r#"{"faults": [{"call": "DescribeImage", "effect": {"kind": "garbage"}}]}"#,
+    )
+    .expect("a file");
+    env.run(&["simulate", "--faults", &faults, "--", "true"])
+        .ends_with(2)
+        .says("line 1: there is no call `DescribeImage`; the nearest is `DescribeImages`");
+}
+
+#[test]
+fn faults_that_no_call_met_are_told_at_the_end() {
+    let env = bare();
+    let path = env.home.path().join("faults.json");
+    let faults = r#"{"faults": [
+        {"call": "DescribeImages", "effect": {"kind": "delay-before", "milliseconds": 1}},
+        {"call": "DescribeImages", "occurrence": 900, "effect": {"kind": "garbage"}},
+        {"call": "HeadObject", "key": "p_*", "effect": {"kind": "hold", "name": "a"}}
+    ]}"#;
+    std::fs::write(&path, faults).expect("a file");
+    let command = format!(
+        "{} images --bucket exports",
+        env!("CARGO_BIN_EXE_cvm-export")
+    );
+    let path = path.display().to_string();
+    let run = env
+        .run(&["simulate", "--faults", &path, "--", "sh", "-c", &command])
+        .ends_with(0);
+    let lines = run.stderr.lines();
+    let unmet: Vec<&str> = lines
+        .filter_map(|line| line.strip_prefix("warning: no call met the fault "))
+        .collect();
+    assert_eq!(
+        unmet,
+        [
+            r#"{"call":"DescribeImages","occurrence":900,"effect":{"kind":"garbage"}}"#,
+            r#"{"call":"HeadObject","key":"p_*","effect":{"kind":"hold","name":"a"}}"#,
+        ]
+    );
 }
 
 /// A plain request to the simulator itself: status and body.
@@ -194,11 +233,37 @@ fn faults_and_the_call_log_have_doors_of_their_own() {
         &env,
         "PUT",
         "faults",
-        r#"{"faults": [{"call": "x", "effect": {"kind": "explode"}}]}"#,
+        r#"{"faults": [{"call": "*", "effect": {"kind": "explode"}}]}"#,
     );
     assert_eq!(status, 400);
     assert!(why.contains("there is no kind `explode`"), "{why}");
     assert_eq!(door(&env, "POST", "faults", faults).0, 404);
+}
+
+#[test]
+fn a_call_can_be_held_and_released_from_outside() {
+    let env = TestEnv::new();
+    let faults = r#"{"faults": [{"call": "PutObject", "key": "p_*.cvm-export*", "occurrence": 1, "effect": {"kind": "hold", "name": "record"}}]}"#;
+    assert_eq!(door(&env, "PUT", "faults", faults).0, 204);
+    let line = "image --id img-linux001 --bucket exports --prefix p --poll-interval 100ms";
+    let run = env.start(&line.split(' ').collect::<Vec<_>>());
+    let call = env.wait_held("record");
+    let (status, body) = door(&env, "GET", "held", "");
+    let held: Value = serde_json::from_str(&body).expect("JSON");
+    let expected = serde_json::json!({"held": [{
+        "name": "record", "operation": "PutObject", "key": call.key, "processed": false,
+    }]});
+    assert_eq!((status, held), (200, expected));
+    let (status, why) = door(&env, "POST", "release", r#"{"name": "rekord"}"#);
+    assert_eq!(status, 404);
+    assert!(why.contains("no fault has a hold `rekord`"), "{why}");
+    assert_eq!(door(&env, "POST", "release", "{}").0, 400);
+    assert_eq!(
+        door(&env, "POST", "release", r#"{"name": "record"}"#),
+        (200, r#"{"released":1}"#.to_owned())
+    );
+    run.wait().ends_with(0);
+    assert_eq!(door(&env, "GET", "held", "").1, r#"{"held":[]}"#);
 }
 
 #[test]

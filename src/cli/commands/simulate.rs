@@ -186,9 +186,21 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             simulator.endpoint_url()
         ));
         context.signals.cancel().cancelled().await;
+        warn_of_unmet(&simulator, context);
         return Ok(Exit::Done);
     }
-    run_command(&args.command, &variables, context).await
+    let end = run_command(&args.command, &variables, context).await;
+    warn_of_unmet(&simulator, context);
+    end
+}
+
+/// Says which faults no call has met: what they were to rehearse was not rehearsed.
+fn warn_of_unmet(simulator: &Simulator, context: &Context<'_>) {
+    for fault in simulator.unmet_faults() {
+        let fault = serde_json::to_string(&fault).expect("a fault holds only strings and numbers");
+        let line = format!("no call met the fault {fault}");
+        context.printer.warning(&line);
+    }
 }
 
 /// What a program must know to reach `simulator`.

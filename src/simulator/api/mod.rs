@@ -141,6 +141,12 @@ const ACTIONS: &[&[Action]] = &[
     platform::ACTIONS,
 ];
 
+/// The names of all actions.
+pub(super) fn operations() -> impl Iterator<Item = &'static str> {
+    let actions = ACTIONS.iter().flat_map(|actions| actions.iter());
+    actions.map(|action| action.name)
+}
+
 /// The action that the headers name, for log and faults; whether it exists is another question.
 pub(super) fn operation(request: &Received) -> String {
     request

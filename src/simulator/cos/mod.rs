@@ -152,6 +152,11 @@ impl Target {
             key: Some(key.to_owned()).filter(|key| !key.is_empty()),
         })
     }
+
+    /// The decoded object key; none if the request is not about one object.
+    pub(super) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
 }
 
 /// What is done to a target.
@@ -178,6 +183,27 @@ enum Operation {
 }
 
 impl Operation {
+    const ALL: &[Self] = &[
+        Self::GetService,
+        Self::HeadBucket,
+        Self::PutBucket,
+        Self::ListObjects,
+        Self::GetBucketVersioning,
+        Self::GetBucketObjectVersions,
+        Self::ListMultipartUploads,
+        Self::DeleteMultipleObjects,
+        Self::HeadObject,
+        Self::GetObject,
+        Self::PutObject,
+        Self::DeleteObject,
+        Self::InitiateMultipartUpload,
+        Self::UploadPart,
+        Self::ListParts,
+        Self::CompleteMultipartUpload,
+        Self::AbortMultipartUpload,
+        Self::NotSimulated,
+    ];
+
     fn of(request: &Received, target: &Target) -> Self {
         let parameters = query_pairs(&request.query).unwrap_or_default();
         let has = |name: &str| parameters.iter().any(|(known, _)| known == name);
@@ -222,6 +248,12 @@ impl Operation {
             _ => Self::NotSimulated,
         }
     }
+}
+
+/// The names of all operations.
+pub(super) fn operations() -> impl Iterator<Item = String> {
+    let operations = Operation::ALL.iter();
+    operations.map(|operation| format!("{operation:?}"))
 }
 
 /// The name of the operation, for log and faults.

@@ -12,6 +12,7 @@ use crate::support::{TestEnv, delayed, fault};
 
 fn always(effect: Effect) -> Vec<Fault> {
     vec![Fault {
+        key: None,
         occurrence: None,
         ..fault("GetObject", effect)
     }]
@@ -21,6 +22,7 @@ fn always(effect: Effect) -> Vec<Fault> {
 fn trouble_on_the_way_is_got_over() {
     let third = |effect| {
         vec![Fault {
+            key: None,
             occurrence: Some(3),
             ..fault("GetObject", effect)
         }]
@@ -66,6 +68,7 @@ fn a_body_that_breaks_off_is_gone_on_with_at_its_byte_and_one_that_is_no_part_is
     ] {
         let case = Case::new(patchy(3 * PART));
         case.set(vec![Fault {
+            key: None,
             occurrence: Some(2),
             ..fault("GetObject", effect.clone())
         }]);
@@ -96,6 +99,7 @@ fn a_slow_rate_that_was_asked_for_is_no_stall() {
 fn a_storm_of_refusals_is_weathered() {
     let case = Case::new(patchy(20 * PART));
     let storm = (1..=60).step_by(3).map(|number| Fault {
+        key: None,
         occurrence: Some(number),
         ..fault("GetObject", Effect::Status { status: 503 })
     });
@@ -108,6 +112,7 @@ fn a_storm_of_refusals_is_weathered() {
 fn a_flipped_byte_is_found_and_replaced_and_a_second_mismatch_is_the_end() {
     let case = Case::new(noise(10 * PART));
     case.set(vec![Fault {
+        key: None,
         occurrence: Some(4),
         ..fault("GetObject", Effect::FlippedByte { at: 5 })
     }]);
@@ -147,6 +152,7 @@ fn a_range_that_never_comes_right_ends_the_run_and_never_leaves_a_wrong_file() {
 fn an_object_that_is_replaced_midway_is_fetched_anew() {
     let mut case = Case::new(noise(10 * PART));
     case.set(vec![Fault {
+        key: None,
         occurrence: Some(5),
         ..fault("GetObject", Effect::ChangedObject)
     }]);
@@ -259,6 +265,7 @@ fn a_repair_tells_its_progress_and_is_gone_on_with() {
     let flipped = || {
         let case = Case::new(noise(64 * PART));
         case.set(vec![Fault {
+            key: None,
             occurrence: Some(4),
             ..fault("GetObject", Effect::FlippedByte { at: 5 })
         }]);

@@ -22,6 +22,7 @@ fn a_pipe_gets_the_bytes_in_order_and_the_verdict_at_the_end() {
     assert_eq!(done.status.code(), Some(0));
     assert!(done.stdout == case.bytes, "the bytes differ");
     case.set(vec![Fault {
+        key: None,
         occurrence: Some(2),
         ..fault("GetObject", Effect::FlippedByte { at: 5 })
     }]);
@@ -62,6 +63,7 @@ fn trouble_on_the_way_to_a_pipe_is_got_over() {
     ] {
         let case = Case::new(noise(10 * PART + 1));
         case.set(vec![Fault {
+            key: None,
             occurrence: Some(3),
             ..fault("GetObject", effect.clone())
         }]);
@@ -82,6 +84,7 @@ fn trouble_on_the_way_to_a_pipe_is_got_over() {
 fn an_object_that_is_replaced_on_its_way_to_a_pipe_ends_it() {
     let case = Case::new(noise(10 * PART));
     case.set(vec![Fault {
+        key: None,
         occurrence: Some(5),
         ..fault("GetObject", Effect::ChangedObject)
     }]);

@@ -139,7 +139,7 @@ pub(super) fn is_hanging(effect: &Effect) -> bool {
             *milliseconds > ATTEMPT_MILLISECONDS
         }
         Effect::SlowBody { bytes_per_second } => *bytes_per_second < SLOW_BYTES_PER_SECOND,
-        Effect::StalledBody { .. } => true,
+        Effect::StalledBody { .. } | Effect::Hold { .. } | Effect::HoldAfter { .. } => true,
         _ => false,
     }
 }
@@ -151,7 +151,10 @@ pub(super) fn harm(effect: &Effect, operation: &Operation) -> Harm {
     let has_body = matches!(operation.answer, Answer::Document | Answer::Missing);
     let is_read = operation.answer == Answer::Document;
     match effect {
-        Effect::ResetBefore | Effect::ProcessedThenReset => Harm::NoAnswer,
+        Effect::ResetBefore
+        | Effect::ProcessedThenReset
+        | Effect::Hold { .. }
+        | Effect::HoldAfter { .. } => Harm::NoAnswer,
         Effect::DelayBefore { .. } | Effect::DelayAfter { .. } => {
             when(is_hanging(effect), Harm::NoAnswer)
         }

@@ -59,6 +59,7 @@ impl Case {
     fn fault(&self) -> Fault {
         Fault {
             call: self.call.clone(),
+            key: None,
             occurrence: self.occurrence,
             effect: self.effect.clone(),
         }
@@ -412,13 +413,15 @@ fn every_fault_at_every_call_ends_well() {
 #[test]
 fn the_matrix_knows_every_effect_and_every_call() {
     // The simulator names its effects when it is asked for one that it does not know.
-    let unknown = r#"{"faults": [{"call": "x", "effect": {"kind": "no-such-effect"}}]}"#;
+    let unknown = r#"{"faults": [{"call": "*", "effect": {"kind": "no-such-effect"}}]}"#;
     let error = Fault::parse_file(unknown).expect_err("no such effect");
     let error = error.to_string();
+    // A hold that nobody releases is a long delay, which is tried.
     let known: BTreeSet<String> = error
         .split('`')
         .skip(3)
         .step_by(2)
+        .filter(|kind| !kind.starts_with("hold"))
         .map(str::to_owned)
         .collect();
     assert!(known.len() >= 20, "{error}");

@@ -167,6 +167,7 @@ fn a_run_that_was_killed_before_it_noted_anything_is_ended_by_the_next() {
         env.export("img-linux001", "p", claim);
         let id = env.export_id("p");
         env.cloud.set_faults(vec![Fault {
+            key: None,
             occurrence: Some(deletes),
             ..fault(
                 "DeleteMultipleObjects",
@@ -268,6 +269,7 @@ fn what_is_still_to_be_fetched_stays_for_a_week() {
 fn files_that_are_deleted_while_they_are_fetched_are_told_as_such() {
     let env = half_fetched();
     env.cloud.set_faults(vec![Fault {
+        key: None,
         occurrence: None,
         ..fault("GetObject", Effect::DelayBefore { milliseconds: 300 })
     }]);

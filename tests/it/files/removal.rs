@@ -19,6 +19,7 @@ fn slow_down(status: u16) -> Effect {
 
 fn every(call: &str, effect: Effect) -> Fault {
     Fault {
+        key: None,
         occurrence: None,
         ..fault(call, effect)
     }
@@ -303,6 +304,7 @@ fn a_replaced_object_is_left_alone() {
     env.export("img-linux001", "p", "");
     env.cloud.set_faults(vec![Fault {
         // The first HEAD is of the record.
+        key: None,
         occurrence: Some(2),
         ..fault("HeadObject", Effect::ChangedObject)
     }]);
@@ -432,14 +434,17 @@ fn throttled_deletes_end_complete() {
     env.cloud.set_faults(vec![
         fault("DeleteMultipleObjects", slow_down(503)),
         Fault {
+            key: None,
             occurrence: Some(2),
             ..fault("DeleteMultipleObjects", refused.clone())
         },
         Fault {
+            key: None,
             occurrence: Some(3),
             ..fault("DeleteMultipleObjects", Effect::ProcessedThenReset)
         },
         Fault {
+            key: None,
             occurrence: Some(4),
             ..fault("DeleteMultipleObjects", refused)
         },
@@ -457,6 +462,7 @@ fn a_throttled_delete_is_not_repeated_without_another_look() {
             fault("DeleteMultipleObjects", effect),
             Fault {
                 // The record, the file, and the file again.
+                key: None,
                 occurrence: Some(3),
                 ..fault("HeadObject", Effect::ChangedObject)
             },
@@ -505,6 +511,7 @@ fn keys_that_are_refused_for_good_are_told_and_the_rest_goes() {
 
     // The files are deleted, and the right is gone when their record is to go.
     env.cloud.set_faults(vec![Fault {
+        key: None,
         occurrence: Some(2),
         ..fault(
             "DeleteMultipleObjects",
@@ -663,6 +670,7 @@ fn a_version_called_null_is_looked_at_before_it_goes() {
     let rm = format!("{ALL} --all-versions --yes --output json");
     env.cloud.set_faults(vec![Fault {
         // The first HEAD is of the record.
+        key: None,
         occurrence: Some(2),
         ..fault("HeadObject", Effect::ChangedObject)
     }]);

@@ -227,6 +227,7 @@ fn one_upload_whose_parts_cannot_be_listed_keeps_no_other() {
         env.pass(3 * DAY);
         // Each is looked at twice: for the plan, and just before it is given up.
         env.cloud.set_faults(vec![Fault {
+            key: None,
             occurrence: Some(occurrence),
             ..fault(
                 "ListParts",
@@ -259,6 +260,7 @@ fn a_list_of_uploads_that_does_not_come_is_no_missing_right() {
     let all = "files rm --bucket exports --older-than 0s --yes";
     let abort = format!("{ABORT} --yes");
     env.cloud.set_faults(vec![Fault {
+        key: None,
         occurrence: None,
         ..fault("ListMultipartUploads", Effect::ResetBefore)
     }]);

@@ -10,6 +10,7 @@ const ONE_OF_EACH: [&str; 3] = ["SyncImages", "ExportImages", "DeleteImages"];
 
 fn every(operation: &str, effect: Effect) -> Fault {
     Fault {
+        key: None,
         occurrence: None,
         ..fault(operation, effect)
     }
@@ -135,6 +136,7 @@ fn a_lost_copy_that_stands_is_gone_on_with_also_when_it_may_be_given_up() {
         fault("SyncImages", Effect::ProcessedThenReset),
         // The source is seen, the copy's name is not looked up in vain but refused for a while.
         Fault {
+            key: None,
             occurrence: Some(3.try_into().expect("a number")),
             ..fault(
                 "DescribeImages",

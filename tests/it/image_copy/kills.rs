@@ -8,6 +8,7 @@ use crate::support::{Run, TestEnv, fault, files_below, wait_until};
 /// Call number `occurrence` of `operation` waits before it is processed.
 fn held(operation: &str, occurrence: u64, milliseconds: u64) -> Fault {
     Fault {
+        key: None,
         occurrence: Some(occurrence.try_into().expect("a small number")),
         ..fault(operation, Effect::DelayBefore { milliseconds })
     }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use cvm_export::simulator::{Effect, Fault, Options, Simulator};
+use cvm_export::simulator::{Effect, Fault, HeldCall, Options, Simulator};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -182,6 +182,13 @@ impl TestEnv {
         );
     }
 
+    /// Waits until the hold `name` keeps a call.
+    #[track_caller]
+    pub(crate) fn wait_held(&self, name: &str) -> HeldCall {
+        let waiting = async { tokio::time::timeout(PATIENCE, self.cloud.wait_held(name)).await };
+        block_on(waiting).unwrap_or_else(|_| panic!("no call came to the hold `{name}`"))
+    }
+
     /// Waits until `operation` has been called `count` times.
     #[track_caller]
     pub(crate) fn wait_for_calls(&self, operation: &str, count: usize) {
@@ -222,20 +229,12 @@ fn program() -> Command {
 
 /// The first call of `operation` meets `effect`.
 pub(crate) fn fault(operation: &str, effect: Effect) -> Fault {
-    Fault {
-        call: operation.to_owned(),
-        occurrence: Some(1),
-        effect,
-    }
+    Fault::new(operation, effect).with_occurrence(1)
 }
 
 /// Every call of `operation` thinks this long before it is processed.
 pub(crate) fn delayed(operation: &str, milliseconds: u64) -> Fault {
-    Fault {
-        call: operation.to_owned(),
-        occurrence: None,
-        effect: Effect::DelayBefore { milliseconds },
-    }
+    Fault::new(operation, Effect::DelayBefore { milliseconds })
 }
 
 /// Waits until `is_true`, checking often; fails with `what` when it takes too long.
