@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::world::{CustomPolicy, Role};
+use super::presets::Preset;
+use super::world::{CustomPolicy, Policy, Role};
 
 /// One object that somebody wants to write.
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +26,28 @@ impl Target<'_> {
 }
 
 /// Whether `role` may write to `target`. A denial wins over everything that allows.
-pub(super) fn may_write(role: &Role, policies: &[CustomPolicy], target: Target<'_>) -> bool {
+pub(super) fn may_write(
+    role: &Role,
+    policies: &[CustomPolicy],
+    presets: &[Preset],
+    target: Target<'_>,
+) -> bool {
+    let document_of = |attached: &Policy| {
+        if attached.policy_type == "QCS" {
+            let mut presets = presets.iter();
+            let preset = presets.find(|preset| preset.name == attached.name);
+            preset.map(|preset| preset.document.as_str())
+        } else {
+            let mut own = policies.iter();
+            let own = own.find(|policy| policy.name == attached.name);
+            own.map(|policy| policy.document.as_str())
+        }
+    };
     let documents: Vec<Value> = role
         .policies
         .iter()
-        .filter(|attached| attached.policy_type == "User")
-        .filter_map(|attached| policies.iter().find(|policy| policy.name == attached.name))
-        .filter_map(|policy| serde_json::from_str(&policy.document).ok())
+        .filter_map(document_of)
+        .filter_map(|document| serde_json::from_str(document).ok())
         .collect();
     let says = |effect: &str| {
         documents
@@ -95,16 +111,11 @@ fn matches(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::world::Policy;
     use super::*;
 
     fn grants(statements: &str, key: &str) -> bool {
         let mut role = Role::for_exports();
-        role.policies = vec![Policy {
-            name: "own".to_owned(),
-            policy_type: "User".to_owned(),
-            writes: false,
-        }];
+        role.policies = vec![Policy::custom("own")];
         let policy = CustomPolicy {
             name: "own".to_owned(),
             description: String::new(),
@@ -116,7 +127,7 @@ mod tests {
             bucket: "exports-1250000000",
             key,
         };
-        may_write(&role, &[policy], target)
+        may_write(&role, &[policy], &[], target)
     }
 
     #[test]
@@ -171,5 +182,32 @@ mod tests {
         .join(",");
         assert!(grants(&format!("[{both}]"), "open.raw"));
         assert!(!grants(&format!("[{both}]"), "secret.raw"));
+    }
+
+    #[test]
+    fn presets_grant_what_their_documents_say() {
+        let presets = super::super::presets::all();
+        for (name, expected) in [
+            ("QcloudCOSDataFullControl", true),
+            ("QcloudCOSFullAccess", true),
+            ("QcloudCOSDataWriteOnly", true),
+            (Preset::BY_CONSOLE, true),
+            ("QcloudCOSReadOnlyAccess", false),
+            ("QcloudCOSDataReadOnly", false),
+            ("QcloudKMSAccessForCVMRole", false),
+            ("NoSuchPreset", false),
+        ] {
+            let role = Role {
+                policies: vec![Policy::preset(name)],
+                ..Role::for_exports()
+            };
+            let target = Target {
+                region: "ap-guangzhou",
+                app_id: "1250000000",
+                bucket: "exports-1250000000",
+                key: "a.raw",
+            };
+            assert_eq!(may_write(&role, &[], &presets, target), expected, "{name}");
+        }
     }
 }

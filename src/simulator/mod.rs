@@ -44,6 +44,7 @@ mod holds;
 mod keys;
 mod log;
 mod metadata;
+mod presets;
 mod samples;
 mod server;
 mod socket;
@@ -70,6 +71,7 @@ pub use fault::{Effect, Fault, InvalidFaults};
 pub use holds::HeldCall;
 pub use keys::{Keys, WebIdentity};
 pub use log::Call;
+pub use presets::Preset;
 pub use storage::{Bucket, Object};
 pub use world::{
     CustomPolicy, DiskUsage, DryRunAnswer, ExportFailure, Image, ImageDisk, Policy, Role, World,
@@ -111,6 +113,8 @@ pub struct Options {
     pub buckets: Vec<(BucketName, Region)>,
     /// Whether the role is there that lets CVM write exports.
     pub has_export_role: bool,
+    /// Whether that role is as the console's tick makes it, see [`Role::by_console`].
+    pub is_role_by_console: bool,
     /// Images of one disk.
     pub images: Vec<(ImageId, DiskSource)>,
     /// How exported files are really named.
@@ -130,6 +134,7 @@ impl Default for Options {
             invented_buckets: Vec::new(),
             buckets: Vec::new(),
             has_export_role: true,
+            is_role_by_console: false,
             images: Vec::new(),
             naming: Naming::default(),
             speed: 100.0,

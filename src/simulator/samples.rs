@@ -16,7 +16,10 @@ const INVENTED_GIB: u64 = 10;
 pub(super) fn world(options: &Options) -> Result<World, SimulatorError> {
     let mut world = World::empty(options.naming, options.speed);
     if options.has_export_role {
-        world.roles.push(Role::for_exports());
+        world.roles.push(match options.is_role_by_console {
+            true => Role::by_console(),
+            false => Role::for_exports(),
+        });
     }
     world
         .roles

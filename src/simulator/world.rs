@@ -19,6 +19,7 @@ use super::copies::ImageCopy;
 use super::disk::Disk;
 use super::export::DiskExport;
 use super::keys::Keys;
+use super::presets::{self, Preset};
 use super::storage::{Bucket, Object, Upload};
 
 /// Bytes in the unit in which the cloud counts disks.
@@ -215,9 +216,30 @@ pub struct Policy {
     pub name: String,
     /// `QCS` for presets, `User` for the account's own.
     pub policy_type: String,
-    /// Whether it grants writing into every bucket; the API does not show this. What a policy of
-    /// [`World::policies`] grants is in its document instead.
+    /// Whether it grants writing into every bucket, whatever its document says; the API does not show
+    /// this.
     pub writes: bool,
+}
+
+impl Policy {
+    /// A preset, which grants what its document in [`World::presets`] says.
+    #[must_use]
+    pub fn preset(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            policy_type: "QCS".to_owned(),
+            writes: false,
+        }
+    }
+
+    /// A policy of the account's own, which grants what its document in [`World::policies`] says.
+    #[must_use]
+    pub fn custom(name: &str) -> Self {
+        Self {
+            policy_type: "User".to_owned(),
+            ..Self::preset(name)
+        }
+    }
 }
 
 /// A policy of the account's own, with what it says.
@@ -245,7 +267,7 @@ pub struct Role {
 }
 
 impl Role {
-    /// The role that the console creates for exports: trusts CVM, may write to every bucket.
+    /// The role for exports: trusts CVM, may write to every bucket.
     #[must_use]
     pub fn for_exports() -> Self {
         Self {
@@ -257,6 +279,16 @@ impl Role {
                 policy_type: "QCS".to_owned(),
                 writes: true,
             }],
+        }
+    }
+
+    /// The same role as the console's tick makes it: what it may do is in the document of a preset whose
+    /// name no client knows.
+    #[must_use]
+    pub fn by_console() -> Self {
+        Self {
+            policies: vec![Policy::preset(Preset::BY_CONSOLE)],
+            ..Self::for_exports()
         }
     }
 
@@ -365,6 +397,8 @@ pub struct World {
     pub roles: Vec<Role>,
     /// The account's own policies.
     pub policies: Vec<CustomPolicy>,
+    /// The presets that can be attached and read.
+    pub presets: Vec<Preset>,
     /// How long after a call of CAM its change is seen, by other calls and by the exporter.
     pub access_delay: Option<Duration>,
     /// The buckets by full name.
@@ -437,6 +471,7 @@ impl World {
             images: Vec::new(),
             roles: Vec::new(),
             policies: Vec::new(),
+            presets: presets::all(),
             access_delay: None,
             buckets: BTreeMap::new(),
             task_limit: 5,

@@ -43,6 +43,11 @@ pub(crate) struct Args {
     #[arg(long)]
     no_role: bool,
 
+    /// Begin with the role as the console makes it: the name of its policy is unknown, so its document
+    /// must be read
+    #[arg(long, conflicts_with = "no_role")]
+    console_role: bool,
+
     /// The rule by which exported files are named
     #[arg(long, value_enum, default_value_t, value_name = "RULE")]
     naming: NamingFlag,
@@ -153,6 +158,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             .map(|bucket| (bucket.name.clone(), bucket.region.clone()))
             .collect(),
         has_export_role: !args.no_role,
+        is_role_by_console: args.console_role,
         naming: match args.naming {
             NamingFlag::Api => Naming::Api,
             NamingFlag::Console => Naming::Console,

@@ -11,18 +11,6 @@ const VERSION: &str = "2019-01-16";
 /// The longest description (error `DescriptionLengthOverlimit` of the SDKs).
 const DESCRIPTION_LIMIT_BYTES: usize = 300;
 
-/// The presets of the documentation and whether each grants writing into buckets.
-const PRESETS: &[(&str, bool)] = &[
-    ("QcloudCOSDataFullControl", true),
-    ("QcloudCOSFullAccess", true),
-    ("QcloudCOSDataWriteOnly", true),
-    ("QcloudCOSReadOnlyAccess", false),
-    ("QcloudCOSDataReadOnly", false),
-    ("QcloudCOSBucketConfigRead", false),
-    ("QcloudCOSGetServiceAccess", false),
-    ("QcloudKMSAccessForCVMRole", false),
-];
-
 pub(super) const ACTIONS: &[Action] = &[
     action(
         "GetRole",
@@ -351,7 +339,7 @@ fn create_policy(
         ));
     }
     let is_taken = world.policies.iter().any(|policy| policy.name == name);
-    if is_taken || PRESETS.iter().any(|(preset, _)| *preset == name) {
+    if is_taken || world.presets.iter().any(|preset| preset.name == name) {
         return Err(ApiError::new(
             "FailedOperation.PolicyNameInUse",
             "A policy of this name exists.",
@@ -390,16 +378,27 @@ fn get_policy(
     _: &Scene<'_>,
     parameters: &Parameters,
 ) -> Result<Value, ApiError> {
-    let (_, policies) = world.access();
-    let policy = &policies[find_policy(policies, parameters.unsigned("PolicyId"), None)?];
+    let id = parameters.unsigned("PolicyId");
+    let mut presets = world.presets.iter();
+    let preset = presets.find(|preset| Some(number_of(&preset.name)) == id);
+    let (name, description, kind, document) = match preset {
+        Some(preset) => (&preset.name, "", 2, &preset.document),
+        None => {
+            let (_, policies) = world.access();
+            let policy = &policies[find_policy(policies, id, None)?];
+            let description = policy.description.as_str();
+            (&policy.name, description, 1, &policy.document)
+        }
+    };
     Ok(json!({
-        "PolicyName": policy.name,
-        "Description": policy.description,
-        "Type": 1,
+        "PolicyName": name,
+        "Description": description,
+        // 1 for the account's own, 2 for presets.
+        "Type": kind,
         "AddTime": "2024-01-01 00:00:00",
         "UpdateTime": "2024-01-01 00:00:00",
         // The cloud escapes slashes, as its example shows.
-        "PolicyDocument": policy.document.replace('/', "\\/"),
+        "PolicyDocument": document.replace('/', "\\/"),
         "PresetAlias": null,
         "IsServiceLinkedRolePolicy": 0,
     }))
@@ -423,9 +422,9 @@ fn list_policies(
         let (name, description) = (policy.name.as_str(), policy.description.as_str());
         (name, description, 1)
     });
-    let presets = PRESETS.iter().filter(|_| scope != "Local");
+    let presets = world.presets.iter().filter(|_| scope != "Local");
     let found = own
-        .chain(presets.map(|(name, _)| (*name, "", 2)))
+        .chain(presets.map(|preset| (preset.name.as_str(), "", 2)))
         .filter(|(name, ..)| name.contains(keyword))
         .map(|(name, description, kind)| {
             let carriers = roles.iter().filter(|role| {
@@ -545,11 +544,12 @@ fn attachable(world: &World, parameters: &Parameters) -> Result<Policy, ApiError
         parameters.text("PolicyName"),
     );
     let is_meant = |known: &str| Some(known) == name || Some(number_of(known)) == id;
-    let preset = PRESETS.iter().find(|(known, _)| is_meant(known));
+    let mut presets = world.presets.iter();
+    let preset = presets.find(|preset| is_meant(&preset.name));
     let own = world.policies.iter().find(|policy| is_meant(&policy.name));
-    let (name, policy_type, writes) = match (preset, own) {
-        (Some((name, writes)), _) => ((*name).to_owned(), "QCS", *writes),
-        (None, Some(own)) => (own.name.clone(), "User", false),
+    let (name, policy_type) = match (preset, own) {
+        (Some(preset), _) => (&preset.name, "QCS"),
+        (None, Some(own)) => (&own.name, "User"),
         (None, None) => {
             return Err(ApiError::new(
                 "InvalidParameter.PolicyIdNotExist",
@@ -558,8 +558,9 @@ fn attachable(world: &World, parameters: &Parameters) -> Result<Policy, ApiError
         }
     };
     Ok(Policy {
-        name,
+        name: name.clone(),
         policy_type: policy_type.to_owned(),
-        writes,
+        // Its document says what it grants.
+        writes: false,
     })
 }

@@ -72,6 +72,7 @@ pub(super) fn export_images(
         grants::may_write(
             role,
             policies,
+            &world.presets,
             Target {
                 region,
                 app_id,
