@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, ErrorKind};
 use crate::model::{BucketName, InvalidValue, Prefix, RoleName};
-pub(crate) use writing::{Target, allow_writing};
+pub(crate) use writing::{Target, allow_writing, may_allow_writing};
 
 /// The role that the export takes on where no other is named (page 213/73474).
 pub(crate) const DEFAULT_ROLE: &str = "CVM_QcsRole";
@@ -112,7 +112,25 @@ pub(crate) fn authorize_words(
 /// What the names of the policies begin with that `authorize` makes.
 pub(crate) const OWN_POLICIES: &str = "cvm-export-";
 
-/// Whether the preset policy of this name allows writing to COS.
+/// Presets that are documented to allow no writing to COS.
+const OTHER_PRESETS: &[&str] = &[
+    "QcloudCOSBucketConfigRead",
+    "QcloudCOSDataReadOnly",
+    "QcloudCOSGetServiceAccess",
+    "QcloudCOSReadOnlyAccess",
+    "QcloudKMSAccessForCVMRole",
+];
+
+/// What the name of a preset policy tells: whether it allows writing to COS. `None` for all others, of
+/// which there are hundreds: their documents tell.
+pub(crate) fn preset_writes(name: &str) -> Option<bool> {
+    if is_writing_preset(name) {
+        return Some(true);
+    }
+    OTHER_PRESETS.contains(&name).then_some(false)
+}
+
+/// Whether the preset policy of this name is known to allow writing to COS.
 pub(crate) fn is_writing_preset(name: &str) -> bool {
     name == "AdministratorAccess"
         || WritingPreset::ALL
@@ -133,11 +151,11 @@ fn trust_statement() -> Value {
     })
 }
 
-/// Whether a trust document names CVM as a service; `None` when it cannot be read, both allows and
-/// denies, or allows under a condition alone, which is for the cloud to weigh.
+/// Whether a trust document names CVM as a service; `None` when it cannot be read or has a form that is
+/// not known, both allows and denies, or allows under a condition alone, which is for the cloud to weigh.
 pub(crate) fn trusts_cvm(document: &str) -> Option<bool> {
     let said = said_of_cvm(document)?;
-    match (said.allows, said.denies, said.is_conditional) {
+    match (said.allows, said.denies, said.is_unclear) {
         (true, false, _) => Some(true),
         (true, true, _) | (false, _, true) => None,
         (false, _, false) => Some(false),
@@ -150,32 +168,56 @@ pub(crate) fn denies_cvm(document: &str) -> bool {
 }
 
 /// What a trust document says of CVM.
+#[derive(Default)]
 struct SaidOfCvm {
     /// Whether a statement allows it without a condition.
     allows: bool,
     denies: bool,
-    /// Whether one allows it under a condition, which is for the cloud to weigh.
-    is_conditional: bool,
+    /// Whether one may allow it: under a condition, or in a form that is not known.
+    is_unclear: bool,
 }
 
 /// `None` when the document cannot be read.
 fn said_of_cvm(document: &str) -> Option<SaidOfCvm> {
     let document: Value = serde_json::from_str(document).ok()?;
-    let statements = one_or_more(field(&document, "statement")?);
-    let of_cvm = statements
-        .into_iter()
-        .filter(|statement| services(statement).iter().any(|name| is_cvm(name)));
-    let (allowing, others): (Vec<&Value>, Vec<&Value>) = of_cvm.partition(|statement| {
-        let effect = field(statement, "effect").and_then(Value::as_str);
-        effect.is_none_or(|effect| effect.eq_ignore_ascii_case("allow"))
-    });
-    let (conditional, plain): (Vec<&Value>, Vec<&Value>) = allowing
-        .into_iter()
-        .partition(|statement| field(statement, "condition").is_some());
-    Some(SaidOfCvm {
-        allows: !plain.is_empty(),
-        denies: !others.is_empty(),
-        is_conditional: !conditional.is_empty(),
+    let mut said = SaidOfCvm::default();
+    for statement in one_or_more(field(&document, "statement")?) {
+        if !services(statement).iter().any(|name| is_cvm(name)) {
+            said.is_unclear |= effect_of(statement).is_none_or(|effect| effect != "deny")
+                && may_be_about_cvm(statement);
+            continue;
+        }
+        match effect_of(statement).as_deref() {
+            None | Some("allow") if field(statement, "condition").is_none() => said.allows = true,
+            Some("deny") => said.denies = true,
+            _ => said.is_unclear = true,
+        }
+    }
+    Some(said)
+}
+
+/// The effect of a statement in lower case, if it has one.
+fn effect_of(statement: &Value) -> Option<String> {
+    let effect = field(statement, "effect")?;
+    Some(effect.as_str().unwrap_or_default().to_ascii_lowercase())
+}
+
+/// Whether a statement of a trust document that does not name CVM in the ways that are known may mean it.
+fn may_be_about_cvm(statement: &Value) -> bool {
+    let Some(principals) = field(statement, "principal").and_then(Value::as_object) else {
+        return true;
+    };
+    principals.iter().any(|(kind, names)| {
+        let is_other: fn(&str) -> bool = match kind.to_ascii_lowercase().as_str() {
+            "service" => |name| !name.contains("cvm") && !name.contains('*') && name.contains('.'),
+            // Accounts and their users.
+            "qcs" => |name| name.starts_with("qcs:"),
+            // Identity providers.
+            "federated" => |_| true,
+            _ => |_| false,
+        };
+        let mut names = one_or_more(names).into_iter();
+        names.any(|name| !name.as_str().is_some_and(is_other))
     })
 }
 
@@ -295,6 +337,7 @@ mod tests {
         let refused = "QcloudCOSReadOnlyAccess".parse::<WritingPreset>();
         let message = refused.expect_err("it reads").to_string();
         assert!(message.contains("QcloudCOSDataFullControl"), "{message}");
-        assert!(!is_writing_preset("QcloudCOSReadOnlyAccess"));
+        assert_eq!(preset_writes("QcloudCOSReadOnlyAccess"), Some(false));
+        assert_eq!(preset_writes("QcloudCOSAccessForCVMRole"), None);
     }
 }

@@ -323,7 +323,14 @@ fn another_bucket_and_another_prefix_stay_closed() {
     env.line("authorize --bucket exports --prefix p --yes")
         .ends_with(0)
         .says("replace what policy");
-    env.line("image --id img-linux001 --bucket exports --prefix q")
+    let line = "image --id img-linux001 --bucket exports --prefix q";
+    env.line(line)
+        .ends_with(3)
+        .says("nothing that allows writing to bucket `exports-1250000000` under `q`");
+    env.line(&format!("{line} --authorize --yes"))
+        .ends_with(3)
+        .says("`--authorize` replaces none");
+    env.line(&format!("{line} --skip-check role"))
         .ends_with(5)
         .says("InvalidBucketPermissionForExport")
         .says("`cvm-export authorize --bucket exports-1250000000` shows");

@@ -6,6 +6,7 @@ mod authorize;
 mod bad_input;
 mod cli;
 mod commands;
+mod console_role;
 mod create_bucket;
 mod credentials;
 mod credentials_cases;

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::plan::{Access, Found, Grant, MARK};
-use crate::export::role::{self, Target, allow_writing};
-use crate::model::{CloudText, Prefix, RoleName};
+use crate::export::role::{self, is_writing_preset, may_allow_writing};
+use crate::model::{CloudText, RoleName};
 
 /// The role and what hangs on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -41,28 +41,19 @@ pub struct ExistingPolicy {
 impl Existing {
     /// What was `found`, by what it means for `grant`.
     pub(super) fn of(found: &Found, grant: Option<&Grant>) -> Self {
-        let target = match grant {
-            Some(Grant::Bucket {
-                bucket,
-                region,
-                prefix,
-            }) => Some(Target {
-                bucket,
-                region,
-                start: prefix.as_ref().map_or("", Prefix::as_str),
-            }),
-            Some(Grant::Preset(_)) | None => None,
-        };
+        let target = grant.and_then(Grant::target);
         let policies = found.attached.iter().map(|policy| ExistingPolicy {
             name: policy.name.clone(),
             is_preset: policy.is_preset,
-            allows_writing: match (policy.is_preset, target, policy.document.known()) {
-                (true, ..) => Some(policy.is_writing_preset()),
-                (false, Some(target), Some(document)) => {
-                    // What it does not certainly allow, another statement or policy may.
-                    allow_writing([document.as_str()].into_iter(), target).then_some(true)
+            allows_writing: match (policy.known_by_name(), policy.document.known()) {
+                (Some(writes), _) => Some(writes),
+                (None, Some(document)) if !may_allow_writing(document.as_str(), None) => {
+                    Some(false)
                 }
-                (false, ..) => None,
+                // What it does not certainly allow, another statement or policy may.
+                (None, _) => target
+                    .is_some_and(|target| policy.is_read_to_allow(target))
+                    .then_some(true),
             },
         });
         Self {
@@ -99,7 +90,8 @@ impl Existing {
                 true => "preset",
                 false => "custom",
             };
-            let meaning = match (policy.allows_writing, policy.is_preset) {
+            let is_known = policy.is_preset && is_writing_preset(policy.name.as_str());
+            let meaning = match (policy.allows_writing, is_known) {
                 (Some(true), true) => "which allows writing to every bucket",
                 (Some(true), false) => "which allows the writing that is asked for",
                 (Some(false), _) => "which allows no writing to COS",

@@ -12,6 +12,8 @@ mod existing;
 mod plan;
 mod revoke;
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -27,9 +29,11 @@ use crate::cloud::actions::cam::{
 };
 use crate::cloud::api::{ApiError, ApiErrorKind};
 use crate::error::{Error, ErrorKind};
-use crate::export::preflight::{fetch_attached, fetch_documents, says_no_such_role};
+use crate::export::preflight::{
+    AttachedPolicy, Fact, fetch_attached, fetch_documents, says_no_such_role,
+};
 use crate::export::role::OWN_POLICIES;
-use crate::model::{Region, RoleName};
+use crate::model::{CloudText, Region, RoleName};
 use plan::{Found, FoundPolicy, FoundRole, plan};
 use revoke::plan_revocation;
 
@@ -85,6 +89,8 @@ pub struct Authorizer {
     access: Access,
     intent: Intent,
     cancel: CancellationToken,
+    /// The documents of presets by their numbers, as far as they have been asked for: no run changes them.
+    presets: Arc<Mutex<BTreeMap<u64, Fact<CloudText>>>>,
 }
 
 impl Authorizer {
@@ -104,6 +110,7 @@ impl Authorizer {
             access,
             intent,
             cancel,
+            presets: Arc::default(),
         })
     }
 
@@ -134,7 +141,7 @@ impl Authorizer {
         self.plan_for(&self.find().await?)
     }
 
-    /// As [`Authorizer::plan`], with what exists, whose custom policies are read as far as that is allowed.
+    /// As [`Authorizer::plan`], with what exists, whose policies are read as far as that is allowed.
     ///
     /// # Errors
     /// As [`Authorizer::plan`].
@@ -154,11 +161,50 @@ impl Authorizer {
     }
 
     async fn find(&self) -> Result<Found, Error> {
-        let looking = self.look();
+        let looking = async {
+            let found = self.look().await;
+            let mut found = found.map_err(|error| self.not_allowed(error, RIGHTS_TO_LOOK))?;
+            self.read_presets(&mut found).await?;
+            Ok(found)
+        };
         tokio::select! {
             () = self.cancel.cancelled() => Err(self.interrupted()),
-            found = looking => found.map_err(|error| self.not_allowed(error, RIGHTS_TO_LOOK)),
+            found = looking => found,
         }
+    }
+
+    /// Reads what the attached presets of unknown names allow, as far as that is permitted, unless one
+    /// of a known name is enough.
+    async fn read_presets(&self, found: &mut Found) -> Result<(), Error> {
+        let is_enough = found.attached.iter().any(AttachedPolicy::is_writing_preset);
+        if is_enough || self.access.grant.target().is_none() {
+            return Ok(());
+        }
+        let lock = || self.presets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut presets: Vec<&mut AttachedPolicy> = found
+            .attached
+            .iter_mut()
+            .filter(|policy| policy.is_preset)
+            .collect();
+        for policy in &mut presets {
+            let known = policy.id.and_then(|id| lock().get(&id).cloned());
+            policy.document = known.unwrap_or(Fact::NotAsked);
+        }
+        let region = self.access.region.as_ref();
+        fetch_documents(
+            &self.cloud,
+            region,
+            presets.iter_mut().map(|policy| &mut **policy),
+        )
+        .await?;
+        for policy in presets {
+            // No answer this time may be one the next time.
+            let is_settled = matches!(policy.document, Fact::Known(_) | Fact::NotPermitted(_));
+            if let Some(id) = policy.id.filter(|_| is_settled) {
+                lock().insert(id, policy.document.clone());
+            }
+        }
+        Ok(())
     }
 
     fn plan_for(&self, found: &Found) -> Result<AccessPlan, Error> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Intent;
 use crate::error::{Error, ErrorKind};
 use crate::export::preflight::AttachedPolicy;
-use crate::export::role::{self, WritingPreset};
+use crate::export::role::{self, Target, WritingPreset};
 use crate::model::{BucketName, CloudText, Prefix, Region, RoleName, shell_line};
 
 /// What descriptions hold by which a later run knows its own roles and policies. CAM has no such place for
@@ -39,6 +39,22 @@ pub enum Grant {
 }
 
 impl Grant {
+    /// What is to be written; `None` for a preset, which is about everything.
+    pub(super) fn target(&self) -> Option<Target<'_>> {
+        match self {
+            Self::Bucket {
+                bucket,
+                region,
+                prefix,
+            } => Some(Target {
+                bucket,
+                region,
+                start: prefix.as_ref().map_or("", Prefix::as_str),
+            }),
+            Self::Preset(_) => None,
+        }
+    }
+
     /// Refuses a prefix that would stand for more than itself.
     ///
     /// # Errors
@@ -154,6 +170,21 @@ pub(super) struct Found {
     pub(super) attached: Vec<AttachedPolicy>,
     /// The account's own policy that has the name of the one for the bucket.
     pub(super) policy: Option<FoundPolicy>,
+}
+
+impl Found {
+    /// The attached presets that allow what `grant` is about: by their names, or by their documents.
+    pub(super) fn presets_that_allow(
+        &self,
+        grant: &Grant,
+    ) -> impl Iterator<Item = &AttachedPolicy> {
+        let target = grant.target();
+        let presets = self.attached.iter().filter(|policy| policy.is_preset);
+        presets.filter(move |policy| {
+            policy.is_writing_preset()
+                || target.is_some_and(|target| policy.is_read_to_allow(target))
+        })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -450,15 +481,14 @@ pub(super) fn plan(found: &Found, wanted: &Access) -> Result<AccessPlan, Error> 
     let is_preset = match &wanted.grant {
         Grant::Preset(_) => true,
         Grant::Bucket { bucket, .. } => {
-            let wide = found
-                .attached
-                .iter()
-                .find(|policy| policy.is_writing_preset());
-            if let Some(wide) = wide {
-                plan.leave(
-                    format!("policy `{}` on role `{name}`", wide.name),
-                    "it allows writing to every bucket, so that this one needs no policy of its own",
-                );
+            if let Some(enough) = found.presets_that_allow(&wanted.grant).next() {
+                let why = match enough.is_writing_preset() {
+                    true => {
+                        "it allows writing to every bucket, so that this one needs no policy of its own"
+                    }
+                    false => "it allows writing to this bucket, which needs no policy of its own",
+                };
+                plan.leave(format!("policy `{}` on role `{name}`", enough.name), why);
                 return Ok(plan);
             }
             let document = policy_document(&wanted.grant)?;

@@ -2,6 +2,7 @@
 
 use super::Intent;
 use super::plan::{Access, AccessPlan, Found, Grant, MARK, Step, carries, of_preset};
+use crate::export::preflight::AttachedPolicy;
 use crate::export::role::{self, WritingPreset};
 use crate::model::{RoleName, printable_json, shell_line};
 
@@ -70,11 +71,12 @@ pub(super) fn plan_revocation(found: &Found, unwanted: &Access) -> AccessPlan {
     let Some(role) = &found.role else {
         return plan;
     };
-    let others = found.attached.iter().filter(|attached| {
+    let stays = |attached: &&AttachedPolicy| {
         let is_meant = attached.name == *policy && attached.is_preset == is_preset;
         !(detached && is_meant)
-    });
-    for wide in others.clone().filter(|policy| policy.is_writing_preset()) {
+    };
+    let others = found.attached.iter().filter(stays);
+    for wide in found.presets_that_allow(&unwanted.grant).filter(stays) {
         plan.still.push(wide.name.to_string());
         let is_own = came_with(wide.name.as_str());
         let why = why_preset_stays(wide.name.as_str(), name, unwanted, is_own);

@@ -55,6 +55,105 @@ pub(crate) fn allow_writing<'a>(
     })
 }
 
+/// Whether `document` may allow some part of the writing to `target`, or to any bucket if none is given.
+/// `false` is certain: every statement was understood, and none is about it. What is written in a form
+/// that is not known here may mean anything.
+pub(crate) fn may_allow_writing(document: &str, target: Option<Target<'_>>) -> bool {
+    let Ok(document) = serde_json::from_str::<Value>(document) else {
+        return true;
+    };
+    let Some(statements) = field(&document, "statement") else {
+        return true;
+    };
+    let may_be_about = |resource: &Value| match (resource.as_str(), target) {
+        (Some(resource), Some(target)) => may_overlap(resource, target),
+        (Some(resource), None) => may_be_cos(resource),
+        (None, _) => true,
+    };
+    one_or_more(statements).into_iter().any(|statement| {
+        !effect_is(statement, "deny")
+            && any_or_missing(statement, "action", may_name_needed)
+            && any_or_missing(statement, "resource", may_be_about)
+    })
+}
+
+/// Whether one of the values of a field is `meant`. A field that is not there may stand in another form.
+fn any_or_missing(statement: &Value, name: &str, meant: impl Fn(&Value) -> bool) -> bool {
+    field(statement, name).is_none_or(|values| one_or_more(values).into_iter().any(meant))
+}
+
+/// Whether the action of a statement may be one of those needed.
+fn may_name_needed(action: &Value) -> bool {
+    let Some(action) = action.as_str() else {
+        return true;
+    };
+    let action = action.trim_start_matches("name/").to_ascii_lowercase();
+    let is_known_form = action
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b":*_".contains(&byte))
+        && action.contains([':', '*']);
+    let matches_needed = |needed: &&str| matches(&action, &needed.to_ascii_lowercase());
+    !is_known_form || NEEDED_ACTIONS.iter().any(matches_needed)
+}
+
+/// Whether a resource may be one of COS.
+fn may_be_cos(resource: &str) -> bool {
+    let mut parts = resource.splitn(6, ':');
+    match (parts.next(), parts.nth(1)) {
+        (Some("qcs"), Some(service)) => {
+            !is_plain(service) || service.is_empty() || service.eq_ignore_ascii_case("cos")
+        }
+        _ => true,
+    }
+}
+
+/// Whether some name of `target` may be in the resource `pattern`.
+fn may_overlap(pattern: &str, target: Target<'_>) -> bool {
+    let parts: Vec<&str> = pattern.splitn(6, ':').collect();
+    let ["qcs", _, _, region, account, resource] = parts[..] else {
+        return true;
+    };
+    let is_other = |pattern: &str, value: &str| {
+        is_plain(pattern) && !pattern.is_empty() && !pattern.eq_ignore_ascii_case(value)
+    };
+    let app_id = target.bucket.app_id().unwrap_or_default();
+    // Whoever owns a resource may also be told by the number of the account.
+    let is_other_account =
+        account.starts_with("uid/") && is_other(account, &format!("uid/{app_id}"));
+    if !may_be_cos(pattern) || is_other(region, target.region.as_str()) || is_other_account {
+        return false;
+    }
+    let bucket = format!("{}/", target.bucket);
+    let start = format!("{bucket}{}", target.start);
+    if resource == target.bucket.as_str() {
+        // It is written without the slash, so that it may be all of it.
+        return true;
+    }
+    // Other forms than `BUCKET-APPID/NAME` exist, such as `prefix//APPID/BUCKET/NAME`.
+    let (name, _) = resource.split_once('/').unwrap_or((resource, ""));
+    let is_bucket = name.rsplit_once('-').is_some_and(|(_, tail)| {
+        !tail.is_empty() && tail.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    if is_plain(name) && !is_bucket {
+        return true;
+    }
+    match resource.find(|sign: char| WILD.contains(&sign)) {
+        None => resource.starts_with(&start) && resource.len() > bucket.len(),
+        Some(place) => {
+            let head = &resource[..place];
+            head.starts_with(&start) || start.starts_with(head)
+        }
+    }
+}
+
+/// Signs that may stand for more than themselves: wildcards and variables.
+const WILD: &[char] = &['*', '?', '$', '{'];
+
+/// Whether `text` stands for nothing but itself.
+fn is_plain(text: &str) -> bool {
+    !text.contains(WILD)
+}
+
 /// Whether `action` is among those of the statement, which may leave the prefix `name/` out.
 fn names(statement: &Value, action: &str) -> bool {
     texts(statement, "action").any(|pattern| matches(pattern.trim_start_matches("name/"), action))
@@ -221,6 +320,117 @@ mod tests {
         }
         let unrelated = json!([all, statement("deny", json!("name/cvm:RunInstances"))]);
         assert!(allows(&document(unrelated), "p"));
+    }
+
+    #[test]
+    fn what_is_not_understood_may_allow() {
+        let may = |document: &str, start: Option<&str>| {
+            let bucket = "exports-1250000000".parse().expect("a bucket");
+            let region = "ap-guangzhou".parse().expect("a region");
+            let target = start.map(|start| Target {
+                bucket: &bucket,
+                region: &region,
+                start,
+            });
+            may_allow_writing(document, target)
+        };
+        let one =
+            |statement: Value| json!({"version": "2.0", "statement": [statement]}).to_string();
+        let allow = |action: Value, resource: Value| {
+            one(json!({"effect": "allow", "action": action, "resource": resource}))
+        };
+        // Whether it may be about names of the bucket that start with `p`, and about any bucket.
+        let resource = |rest: &str| format!("{BUCKET}{rest}");
+        for (resource, here, anywhere) in [
+            ("*".to_owned(), true, true),
+            (resource("/*"), true, true),
+            (resource("/p/deeper/*"), true, true),
+            (resource("/p.raw"), true, true),
+            (resource("/?.raw"), true, true),
+            (resource("/q*"), false, true),
+            (resource("/"), false, true),
+            (BUCKET.to_owned(), true, true),
+            ("qcs::cos:::other-1250000000/*".to_owned(), false, true),
+            ("qcs::cos:::other-*".to_owned(), false, true),
+            ("qcs::cos:::exp*/p*".to_owned(), true, true),
+            (
+                "qcs::cos::uid/1:exports-1250000000/*".to_owned(),
+                false,
+                true,
+            ),
+            (
+                "qcs::cos::uin/1:exports-1250000000/*".to_owned(),
+                true,
+                true,
+            ),
+            (
+                "qcs::cos:ap-beijing::exports-1250000000/*".to_owned(),
+                false,
+                true,
+            ),
+            ("qcs::cos:ap-*::exports-1250000000/*".to_owned(), true, true),
+            (
+                "qcs::cos:::prefix//1250000000/exports/*".to_owned(),
+                true,
+                true,
+            ),
+            ("qcs::kms:::*".to_owned(), false, false),
+            ("qcs::c*:::*".to_owned(), true, true),
+            ("something else".to_owned(), true, true),
+        ] {
+            let document = allow(json!("cos:PutObject"), json!([resource]));
+            assert_eq!(may(&document, Some("p")), here, "{resource}");
+            assert_eq!(may(&document, None), anywhere, "{resource}");
+        }
+        for (action, expected) in [
+            (json!("name/cos:PutObject"), true),
+            (json!("name/cos:putobject"), true),
+            (json!(["cos:GetObject", "cos:Upload*"]), true),
+            (json!("*"), true),
+            (json!("name/*"), true),
+            (json!("permid/280655"), true),
+            (json!("PutObject"), true),
+            (json!("cos:Pu?Object"), true),
+            (json!(7), true),
+            (json!(null), true),
+            (json!("cos:GetObject"), false),
+            (json!(["cos:Get*", "kms:*"]), false),
+            (json!([]), false),
+        ] {
+            let document = allow(action.clone(), json!("*"));
+            assert_eq!(may(&document, Some("p")), expected, "{action}");
+            assert_eq!(may(&document, None), expected, "{action}");
+        }
+        let conditional = json!({"effect": "allow", "action": "cos:*", "resource": "*",
+            "condition": {"ip_equal": {"qcs:ip": "10.0.0.0/8"}}});
+        for (document, expected) in [
+            (String::new(), true),
+            ("no JSON".to_owned(), true),
+            ("{}".to_owned(), true),
+            ("[]".to_owned(), true),
+            (one(json!("text")), true),
+            (
+                one(json!({"effect": "permit", "action": "cos:*", "resource": "*"})),
+                true,
+            ),
+            (
+                one(json!({"effect": "allow", "not_action": "cos:*", "resource": "*"})),
+                true,
+            ),
+            (
+                one(json!({"effect": "allow", "action": "cos:*", "not_resource": "x"})),
+                true,
+            ),
+            (one(conditional), true),
+            (
+                one(json!({"effect": "deny", "action": "*", "resource": "*"})),
+                false,
+            ),
+            (r#"{"version": "2.0", "statement": []}"#.to_owned(), false),
+        ] {
+            assert_eq!(may(&document, Some("p")), expected, "{document}");
+            assert_eq!(may(&document, None), expected, "{document}");
+        }
     }
 
     #[test]

@@ -327,6 +327,52 @@ fn a_new_look_never_adds_what_was_not_agreed_to() {
 }
 
 #[test]
+fn a_preset_that_was_read_to_allow_the_writing_is_enough() {
+    let read = |document: &str| AttachedPolicy {
+        document: crate::export::Fact::Known(document.into()),
+        ..attached("QcloudCOSAccessForCVMRole", true)
+    };
+    const WRITES: &str =
+        r#"{"version":"2.0","statement":[{"effect":"allow","action":"cos:*","resource":"*"}]}"#;
+    const READS: &str =
+        r#"{"version":"2.0","statement":[{"effect":"allow","action":"cos:Get*","resource":"*"}]}"#;
+    let mut found = Found {
+        attached: vec![read(READS), read(WRITES)],
+        ..complete(&wanted(None))
+    };
+    found.policy = None;
+    let planned = plan(&found, &wanted(None)).expect("a plan");
+    assert_eq!(planned.steps, []);
+    let [left] = planned.left.as_slice() else {
+        panic!("{planned:?}");
+    };
+    assert!(left.what.contains("QcloudCOSAccessForCVMRole"), "{left:?}");
+    assert!(left.why.contains("writing to this bucket"), "{left:?}");
+    // Whoever revokes is told that it goes on to allow writing.
+    let revoked = plan_revocation(&found, &wanted(None));
+    assert_eq!(revoked.still, ["QcloudCOSAccessForCVMRole"]);
+    // A preset that was asked for by name is another matter.
+    let full = plan(&found, &preset(WritingPreset::FullAccess)).expect("a plan");
+    assert_eq!(calls(&full), ["AttachRolePolicy"]);
+
+    for others in [
+        vec![],
+        vec![read(READS)],
+        vec![read("")],
+        vec![attached("QcloudCOSAccessForCVMRole", true)],
+    ] {
+        found.attached = others;
+        let planned = plan(&found, &wanted(None)).expect("a plan");
+        assert_eq!(
+            calls(&planned),
+            ["CreatePolicy", "AttachRolePolicy"],
+            "{:?}",
+            found.attached
+        );
+    }
+}
+
+#[test]
 fn a_prefix_that_a_policy_reads_as_a_pattern_is_refused() {
     for prefix in ["a*b", "what?"] {
         let error = wanted(Some(prefix)).grant.require_literal();

@@ -1,9 +1,12 @@
 //! The check of the role: it exists, CVM may take it on, and it may write to the bucket.
+//!
+//! It fails only on what was seen: a policy that could not be read, or whose document has a form that is
+//! not known, may allow anything.
 
 use super::{Judgement, fail, pass, unknown, unseen};
 use crate::export::preflight::facts::{AttachedPolicy, Fact, Facts};
 use crate::export::refusals;
-use crate::export::role::{DEFAULT_ROLE, OWN_POLICIES, Target, allow_writing, trusts_cvm};
+use crate::export::role::{DEFAULT_ROLE, Target, allow_writing, may_allow_writing, trusts_cvm};
 use crate::model::{BucketName, CloudText, Prefix, shell_word};
 
 pub(super) fn role(facts: &Facts) -> Judgement {
@@ -39,100 +42,130 @@ pub(super) fn role(facts: &Facts) -> Judgement {
             );
         }
     };
-    let names = policies.iter().map(|policy| policy.name.as_str());
-    let carried = match policies.len() {
-        0 => "no policy".to_owned(),
-        _ => names.collect::<Vec<_>>().join(", "),
-    };
-    let wide = policies.iter().find(|policy| policy.is_writing_preset());
-    if wide.is_some() || custom_policies_allow(facts, policies) {
-        return match (trust, wide) {
-            (Some(_), Some(wide)) => pass(format!(
-                "role `{name}` trusts CVM and carries {}",
-                wide.name
-            )),
-            (Some(_), None) => pass(format!(
-                "role `{name}` trusts CVM and may write to bucket `{}` by {carried}",
-                facts.request.bucket
-            )),
-            (None, _) => unknown(
-                format!(
-                    "role `{name}` carries {carried}, and whether it trusts CVM is not certain"
-                ),
-                "look in the CAM console whether the role trusts the product service CVM (cvm)",
-            ),
-        };
-    }
-    let mut custom = policies
-        .iter()
-        .filter(|policy| !policy.is_preset)
-        .peekable();
-    if custom.peek().is_none() {
-        return fail(
+    let (verdict, carried) = (writing(facts, policies), names(policies));
+    match (verdict, trust) {
+        (Writing::ByPreset(preset), Some(_)) => {
+            pass(format!("role `{name}` trusts CVM and carries {preset}"))
+        }
+        (Writing::ByDocuments(by), Some(_)) => pass(format!(
+            "role `{name}` trusts CVM and may write to bucket `{}` by {by}",
+            facts.request.bucket
+        )),
+        (Writing::ByPreset(_) | Writing::ByDocuments(_), None) => unknown(
+            format!("role `{name}` carries {carried}, and whether it trusts CVM is not certain"),
+            "look in the CAM console whether the role trusts the product service CVM (cvm)",
+        ),
+        (Writing::Nowhere, _) => fail(
             format!("role `{name}` carries {carried}: nothing that allows writing to COS"),
             with_command(facts, refusals::ROLE_POLICY),
-        );
-    }
-    if custom.all(|policy| policy.document.known().is_none()) {
-        return unknown(
-            format!("role `{name}` carries custom policies, whose names say nothing: {carried}"),
-            "allow `cam:GetPolicy` to read them; `cvm-export check` asks the cloud itself by a dry run",
-        );
-    }
-    let Some(bucket) = named_bucket(facts) else {
-        return unknown(
-            format!("role `{name}` carries custom policies: {carried}"),
-            "`cvm-export check --bucket NAME` tells whether they allow writing to that bucket",
-        );
-    };
-    if policies
-        .iter()
-        .all(|policy| is_about_another(policy, bucket))
-    {
-        return fail(
+        ),
+        (Writing::Elsewhere(bucket), _) => fail(
             format!(
-                "role `{name}` carries {carried}: nothing that allows writing to bucket `{bucket}`"
+                "role `{name}` carries {carried}: nothing that allows writing to bucket `{bucket}`{}",
+                under_prefix(facts)
             ),
             with_command(facts, refusals::ROLE_POLICY),
-        );
-    }
-    unknown(
-        format!(
-            "role `{name}` carries {carried}, and it is not certain that they allow writing to bucket `{bucket}`{}",
-            match &facts.request.prefix {
-                Some(prefix) => format!(" under `{prefix}`"),
-                None => String::new(),
-            }
         ),
-        with_command(facts, refusals::ROLE_POLICY),
-    )
+        (Writing::Unread(unread, why), _) => {
+            let evidence = format!(
+                "role `{name}` carries {carried}; what these policies allow could not be read: {unread}"
+            );
+            let remedy = "allow `cam:GetPolicy` to read them; `cvm-export check` asks the cloud itself by a dry run";
+            unknown(evidence, unseen(why, remedy).remedy.unwrap_or_default())
+        }
+        (Writing::Unclear, _) => unclear(facts, &carried),
+    }
 }
 
-/// Whether `policy` is one that `authorize` made for another bucket than `bucket`, and that still speaks of
-/// neither this one nor all of them.
-fn is_about_another(policy: &AttachedPolicy, bucket: &BucketName) -> bool {
-    let document = policy.document.known().map(CloudText::as_str);
-    policy.name.as_str().starts_with(OWN_POLICIES)
-        && document.is_some_and(|text| !text.contains(bucket.as_str()) && !text.contains("\"*\""))
+/// What the policies of a role say about writing.
+enum Writing<'a> {
+    /// A preset that is known by its name allows it everywhere.
+    ByPreset(&'a CloudText),
+    /// The policies of these names certainly allow what the export writes.
+    ByDocuments(String),
+    /// Every policy is known, and none allows writing anywhere.
+    Nowhere,
+    /// Every policy is known, and none allows writing to the bucket.
+    Elsewhere(&'a BucketName),
+    /// The policies of these names could not be read, and the others do not certainly allow it.
+    Unread(String, &'a Fact<CloudText>),
+    /// Every policy is known, and whether they allow it is for the cloud to weigh.
+    Unclear,
 }
 
-/// Whether the custom policies, as far as they could be read, certainly allow what the export writes.
-fn custom_policies_allow(facts: &Facts, policies: &[AttachedPolicy]) -> bool {
+fn writing<'a>(facts: &'a Facts, policies: &'a [AttachedPolicy]) -> Writing<'a> {
+    if let Some(wide) = policies.iter().find(|policy| policy.is_writing_preset()) {
+        return Writing::ByPreset(&wide.name);
+    }
     let request = &facts.request;
-    let documents = policies
-        .iter()
-        .filter(|policy| !policy.is_preset)
-        .map(|policy| policy.document.known());
-    // One that could not be read may deny.
-    let Some(documents) = documents.collect::<Option<Vec<&CloudText>>>() else {
-        return false;
-    };
     let target = Target {
         bucket: &request.bucket,
         region: &request.region,
         start: request.prefix.as_ref().map_or("", Prefix::as_str),
     };
-    allow_writing(documents.into_iter().map(CloudText::as_str), target)
+    // Presets that are known by name allow no writing here.
+    let telling = policies
+        .iter()
+        .filter(|policy| policy.known_by_name().is_none());
+    let (read, unread): (Vec<&AttachedPolicy>, Vec<&AttachedPolicy>) =
+        telling.partition(|policy| policy.document.known().is_some());
+    let documents = || {
+        let documents = read.iter().filter_map(|policy| policy.document.known());
+        documents.map(CloudText::as_str)
+    };
+    if allow_writing(documents(), target) {
+        let alone = read.iter().filter(|policy| policy.is_read_to_allow(target));
+        let alone: Vec<&str> = alone.map(|policy| policy.name.as_str()).collect();
+        return Writing::ByDocuments(match alone.is_empty() {
+            true => names(read.iter().copied()),
+            false => alone.join(", "),
+        });
+    }
+    if let Some(first) = unread.first() {
+        let denied = unread
+            .iter()
+            .find(|policy| matches!(policy.document, Fact::NotPermitted(_)));
+        let why = &denied.unwrap_or(first).document;
+        return Writing::Unread(names(unread.iter().copied()), why);
+    }
+    let may_write = |target| documents().any(|document| may_allow_writing(document, target));
+    match named_bucket(facts) {
+        _ if !may_write(None) => Writing::Nowhere,
+        Some(bucket) if !may_write(Some(target)) => Writing::Elsewhere(bucket),
+        _ => Writing::Unclear,
+    }
+}
+
+fn unclear(facts: &Facts, carried: &str) -> Judgement {
+    let name = &facts.request.role;
+    let Some(bucket) = named_bucket(facts) else {
+        return unknown(
+            format!("role `{name}` carries {carried}, and what they allow depends on the bucket"),
+            "`cvm-export check --bucket NAME` tells whether they allow writing to that bucket",
+        );
+    };
+    unknown(
+        format!(
+            "role `{name}` carries {carried}, and it is not certain that they allow writing to bucket `{bucket}`{}",
+            under_prefix(facts)
+        ),
+        with_command(facts, refusals::ROLE_POLICY),
+    )
+}
+
+fn under_prefix(facts: &Facts) -> String {
+    let prefix = facts.request.prefix.as_ref();
+    prefix.map_or_else(String::new, |prefix| format!(" under `{prefix}`"))
+}
+
+/// The names of `policies`, for people.
+fn names<'a>(policies: impl IntoIterator<Item = &'a AttachedPolicy>) -> String {
+    let names = policies.into_iter().map(|policy| policy.name.as_str());
+    let names: Vec<&str> = names.collect();
+    match names.as_slice() {
+        [] => "no policy".to_owned(),
+        names => names.join(", "),
+    }
 }
 
 /// The bucket; `None` where the account alone is checked.

@@ -1,16 +1,21 @@
 //! The role that CVM takes on, and what hangs on it.
 
+use futures_util::{StreamExt, TryStreamExt, stream};
+
 use super::{Fact, api_fact};
 use crate::cloud::Cloud;
 use crate::cloud::actions::cam::{GetPolicy, GetRole, ListAttachedRolePolicies, RoleInfo};
 use crate::cloud::api::ApiError;
 use crate::error::Error;
 use crate::export::request::ExportRequest;
-use crate::export::role::is_writing_preset;
+use crate::export::role::{Target, allow_writing, preset_writes};
 use crate::model::{CloudText, Region, RoleName};
 
 /// The largest page of CAM's lists; a role cannot carry more policies than that.
 const PAGE_LIMIT: u64 = 200;
+
+/// How many policies are read at the same time; CAM allows 20 calls a second.
+const READ_AT_ONCE: usize = 8;
 
 /// A policy that is attached to the role.
 #[derive(Clone, Debug)]
@@ -21,14 +26,28 @@ pub struct AttachedPolicy {
     pub id: Option<u64>,
     /// Whether Tencent Cloud made it; a custom policy's name says nothing about its content.
     pub is_preset: bool,
-    /// What a custom policy allows, as JSON text; asked for where no preset allows enough.
+    /// What it allows, as JSON text. It is not asked for if it is a preset that is known by name, or if
+    /// another one settles the matter.
     pub document: Fact<CloudText>,
 }
 
 impl AttachedPolicy {
     /// Whether it is a preset that allows writing to every bucket of the account.
     pub(crate) fn is_writing_preset(&self) -> bool {
-        self.is_preset && is_writing_preset(self.name.as_str())
+        self.known_by_name() == Some(true)
+    }
+
+    /// Whether it allows writing, if its name tells: it is a preset that is known. All others have to be
+    /// read.
+    pub(crate) fn known_by_name(&self) -> Option<bool> {
+        let name = self.is_preset.then_some(self.name.as_str());
+        name.and_then(preset_writes)
+    }
+
+    /// Whether its document was read, and certainly allows writing to `target`.
+    pub(crate) fn is_read_to_allow(&self, target: Target<'_>) -> bool {
+        let document = self.document.known().map(CloudText::as_str);
+        document.is_some_and(|document| allow_writing([document].into_iter(), target))
     }
 }
 
@@ -46,7 +65,7 @@ pub(in crate::export::preflight) async fn fetch_role(
     }
 }
 
-/// The policies of the role of `request`, with documents where presets do not settle the matter.
+/// The policies of the role of `request`, with documents if no known preset settles the matter.
 pub(in crate::export::preflight) async fn fetch_policies(
     cloud: &Cloud,
     request: &ExportRequest,
@@ -62,17 +81,22 @@ pub(in crate::export::preflight) async fn fetch_policies(
     Ok(Fact::Known(policies))
 }
 
-/// Reads the documents of the custom policies among `policies`, as far as that is allowed.
+/// Reads the documents of those `policies` whose names do not tell what they allow, as far as that is
+/// permitted; none is read twice.
 pub(crate) async fn fetch_documents(
     cloud: &Cloud,
     region: Option<&Region>,
-    policies: &mut [AttachedPolicy],
+    policies: impl IntoIterator<Item = &mut AttachedPolicy>,
 ) -> Result<(), Error> {
     let reading = policies
-        .iter_mut()
-        .filter(|policy| !policy.is_preset)
+        .into_iter()
+        .filter(|policy| policy.known_by_name().is_none())
+        .filter(|policy| matches!(policy.document, Fact::NotAsked))
         .map(|policy| read_document(cloud, region, policy));
-    futures_util::future::try_join_all(reading).await.map(drop)
+    stream::iter(reading)
+        .buffer_unordered(READ_AT_ONCE)
+        .try_collect()
+        .await
 }
 
 async fn read_document(

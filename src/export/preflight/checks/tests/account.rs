@@ -58,13 +58,13 @@ fn a_role_passes_only_when_it_is_there_trusts_cvm_and_carries_a_preset_that_writ
                 "presets that do not write",
                 |facts| {
                     facts.policies = policies(&[
-                        ("QcloudKMSFullAccess", true),
+                        ("QcloudKMSAccessForCVMRole", true),
                         ("QcloudCOSReadOnlyAccess", true),
                     ]);
                 },
                 Fail,
                 &[
-                    "QcloudKMSFullAccess, QcloudCOSReadOnlyAccess",
+                    "QcloudKMSAccessForCVMRole, QcloudCOSReadOnlyAccess",
                     "nothing that allows writing",
                 ],
             ),
@@ -72,7 +72,7 @@ fn a_role_passes_only_when_it_is_there_trusts_cvm_and_carries_a_preset_that_writ
                 "custom alone",
                 |facts| facts.policies = policies(&[("mine", false)]),
                 Unknown,
-                &["custom policies", "mine"],
+                &["could not be read: mine"],
             ),
             (
                 "custom and a reading preset",
@@ -81,7 +81,7 @@ fn a_role_passes_only_when_it_is_there_trusts_cvm_and_carries_a_preset_that_writ
                         policies(&[("QcloudCOSReadOnlyAccess", true), ("mine", false)]);
                 },
                 Unknown,
-                &["mine"],
+                &["could not be read: mine", "QcloudCOSReadOnlyAccess, mine"],
             ),
             (
                 "custom that is named like a preset",
@@ -89,7 +89,7 @@ fn a_role_passes_only_when_it_is_there_trusts_cvm_and_carries_a_preset_that_writ
                     facts.policies = policies(&[("QcloudCOSFullAccess", false)]);
                 },
                 Unknown,
-                &["whose names say nothing"],
+                &["could not be read: QcloudCOSFullAccess"],
             ),
             (
                 "custom and a writing preset",
@@ -149,8 +149,11 @@ fn custom_policies_pass_when_they_could_be_read_and_certainly_allow_what_is_writ
             (
                 "another bucket",
                 |facts| facts.policies = custom(allowing("qcs::cos:::other-1250000000/*")),
-                Unknown,
-                &["not certain", "cvm-export authorize --bucket"],
+                Fail,
+                &[
+                    "nothing that allows writing to bucket `b-1250000000`",
+                    "cvm-export authorize --bucket",
+                ],
             ),
             (
                 "no account bucket named",
@@ -159,7 +162,7 @@ fn custom_policies_pass_when_they_could_be_read_and_certainly_allow_what_is_writ
                     facts.policies = custom(allowing("qcs::cos:::other-1250000000/*"));
                 },
                 Unknown,
-                &["custom policies: mine", "check --bucket NAME"],
+                &["carries mine", "check --bucket NAME"],
             ),
             (
                 "one that may not be read",
@@ -173,8 +176,8 @@ fn custom_policies_pass_when_they_could_be_read_and_certainly_allow_what_is_writ
                     both.extend(hidden);
                     facts.policies = Fact::Known(both);
                 },
-                Unknown,
-                &["not certain"],
+                Pass,
+                &["by mine"],
             ),
             (
                 "allowed, with a trust that cannot be read",
@@ -187,6 +190,115 @@ fn custom_policies_pass_when_they_could_be_read_and_certainly_allow_what_is_writ
             ),
         ],
     );
+}
+
+#[test]
+fn a_preset_of_an_unknown_name_is_judged_by_its_document() {
+    const WRITES: &str = r#"{"version":"2.0","statement":[
+        {"effect":"allow","action":["cos:PutObject","cos:*MultipartUpload","cos:UploadPart"],"resource":"*"}]}"#;
+    const READS: &str =
+        r#"{"version":"2.0","statement":{"effect":"allow","action":"cos:Get*","resource":"*"}}"#;
+    let known = |text: &str| Fact::Known(CloudText::from(text));
+    let secret = || Fact::NotPermitted("denied by CAM".to_owned());
+    let lost = || Fact::NoAnswer("no answer came".to_owned());
+    let tail = " ".repeat(1 << 20);
+    let (huge_writes, huge_reads) = (format!("{WRITES}{tail}"), format!("{READS}{tail}"));
+    for (what, documents, verdict, words) in [
+        ("it writes", vec![known(WRITES)], Pass, "by preset0"),
+        (
+            "it reads",
+            vec![known(READS)],
+            Fail,
+            "nothing that allows writing to COS",
+        ),
+        ("secret", vec![secret()], Unknown, "cam:GetPolicy"),
+        ("lost", vec![lost()], Unknown, "try again"),
+        (
+            "not asked for, as it has no number",
+            vec![Fact::NotAsked],
+            Unknown,
+            "not be read: preset0",
+        ),
+        (
+            "one reads, one is secret",
+            vec![known(READS), secret()],
+            Unknown,
+            "not be read: preset1",
+        ),
+        (
+            "one reads, one is lost, one is secret",
+            vec![known(READS), lost(), secret()],
+            Unknown,
+            "cam:GetPolicy",
+        ),
+        (
+            "one writes, one is secret",
+            vec![known(WRITES), secret()],
+            Pass,
+            "by preset0",
+        ),
+        (
+            "one reads, one writes",
+            vec![known(READS), known(WRITES)],
+            Pass,
+            "by preset1",
+        ),
+        (
+            "all read",
+            vec![known(READS), known(READS)],
+            Fail,
+            "preset0, preset1",
+        ),
+        ("empty", vec![known("")], Unknown, "not certain"),
+        ("no JSON", vec![known("<html>")], Unknown, "not certain"),
+        ("another JSON", vec![known("{}")], Unknown, "not certain"),
+        (
+            "no statement",
+            vec![known(r#"{"statement":[]}"#)],
+            Fail,
+            "nothing that allows",
+        ),
+        (
+            "another form",
+            vec![known(r#"{"statement":["x"]}"#)],
+            Unknown,
+            "not certain",
+        ),
+        (
+            "one is empty, one writes",
+            vec![known(""), known(WRITES)],
+            Pass,
+            "by preset1",
+        ),
+        (
+            "huge, writes",
+            vec![known(&huge_writes)],
+            Pass,
+            "by preset0",
+        ),
+        (
+            "huge, reads",
+            vec![known(&huge_reads)],
+            Fail,
+            "nothing that allows",
+        ),
+    ] {
+        let attached = documents
+            .into_iter()
+            .enumerate()
+            .map(|(place, document)| AttachedPolicy {
+                name: format!("preset{place}").as_str().into(),
+                id: Some(7),
+                is_preset: true,
+                document,
+            });
+        let facts = Facts {
+            policies: Fact::Known(attached.collect()),
+            ..facts()
+        };
+        let finding = find(&facts, IfExists::Fail, CheckName::Role);
+        assert_finding(&what, &finding, verdict, &[words]);
+    }
 }
 
 #[test]
@@ -248,15 +360,15 @@ fn trust_documents_are_read_in_every_shape_that_occurs() {
         ),
         (
             r#"{"statement":[{"effect":"allow","principal":{"service":["cvmx.qcloud.com"]}}]}"#,
-            Some(false),
+            None,
         ),
         (
             r#"{"statement":[{"effect":"allow","principal":{"qcs":["cvm.qcloud.com"]}}]}"#,
-            Some(false),
+            None,
         ),
         (
             r#"{"statement":[{"effect":"allow","principal":{"service":[7,null]}}]}"#,
-            Some(false),
+            None,
         ),
         (
             r#"{"statement":[{"effect":"allow","principal":{"service":"cvm.qcloud.com"}},
@@ -264,7 +376,38 @@ fn trust_documents_are_read_in_every_shape_that_occurs() {
             None,
         ),
         (r#"{"statement":[]}"#, Some(false)),
-        (r#"{"statement":["text"]}"#, Some(false)),
+        (
+            r#"{"statement":[{"effect":"allow","principal":{"service":["scf.qcloud.com"],
+                "qcs":["qcs::cam::uin/1:root"],"federated":["qcs::cam::uin/1:saml-provider/x"]}}]}"#,
+            Some(false),
+        ),
+        (
+            r#"{"statement":[{"effect":"permit","principal":{"service":"cvm.qcloud.com"}}]}"#,
+            None,
+        ),
+        (
+            r#"{"statement":[{"effect":"allow","principal":{"service":"*"}}]}"#,
+            None,
+        ),
+        (
+            r#"{"statement":[{"effect":"allow","principal":"*"}]}"#,
+            None,
+        ),
+        (
+            r#"{"statement":[{"effect":"allow","principal":{"product":["cvm"]}}]}"#,
+            None,
+        ),
+        (
+            r#"{"statement":[{"effect":"deny","principal":"*"},
+                {"effect":"allow","principal":{"service":"scf.qcloud.com"}}]}"#,
+            Some(false),
+        ),
+        (
+            r#"{"statement":[{"effect":"allow","principal":"*"},
+                {"effect":"allow","principal":{"service":"cvm.qcloud.com"}}]}"#,
+            Some(true),
+        ),
+        (r#"{"statement":["text"]}"#, None),
         ("{}", None),
         ("[]", None),
         ("null", None),
