@@ -306,38 +306,6 @@ fn cvm_is_added_to_those_who_may_take_the_role_on() {
 }
 
 #[test]
-fn another_bucket_and_another_prefix_stay_closed() {
-    let env = fresh();
-    env.cloud.change(|world| {
-        let region = "ap-guangzhou".parse().expect("region");
-        world.add_bucket("other-1250000000", region);
-    });
-    env.line(AUTHORIZE).ends_with(0);
-    let line = "image --id img-linux001 --bucket other --prefix p";
-    env.line(line)
-        .ends_with(3)
-        .says("nothing that allows writing to bucket `other-1250000000`");
-    env.line(&format!("{line} --skip-check role"))
-        .ends_with(5)
-        .says("InvalidBucketPermissionForExport");
-    env.line("authorize --bucket exports --prefix p --yes")
-        .ends_with(0)
-        .says("replace what policy");
-    let line = "image --id img-linux001 --bucket exports --prefix q";
-    env.line(line)
-        .ends_with(3)
-        .says("nothing that allows writing to bucket `exports-1250000000` under `q`");
-    env.line(&format!("{line} --authorize --yes"))
-        .ends_with(3)
-        .says("`--authorize` replaces none");
-    env.line(&format!("{line} --skip-check role"))
-        .ends_with(5)
-        .says("InvalidBucketPermissionForExport")
-        .says("`cvm-export authorize --bucket exports-1250000000` shows");
-    env.line(&format!("image {LINUX}")).ends_with(0);
-}
-
-#[test]
 fn a_recommended_command_reaches_the_account_and_the_hosts_of_the_run() {
     let env = fresh();
     let keys = env.cloud.credentials();

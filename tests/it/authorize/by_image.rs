@@ -125,3 +125,35 @@ fn a_role_that_may_write_to_another_bucket_alone_is_given_this_one_too() {
     let run = env.line("check --bucket exports").ends_with(0);
     assert!(run.stdout.contains("it is not certain"), "{}", run.stdout);
 }
+
+#[test]
+fn another_bucket_and_another_prefix_stay_closed() {
+    let env = fresh();
+    env.cloud.change(|world| {
+        let region = "ap-guangzhou".parse().expect("region");
+        world.add_bucket("other-1250000000", region);
+    });
+    env.line(AUTHORIZE).ends_with(0);
+    let line = "image --id img-linux001 --bucket other --prefix p";
+    env.line(line)
+        .ends_with(3)
+        .says("nothing that allows writing to bucket `other-1250000000`");
+    env.line(&format!("{line} --skip-check role"))
+        .ends_with(5)
+        .says("InvalidBucketPermissionForExport");
+    env.line("authorize --bucket exports --prefix p --yes")
+        .ends_with(0)
+        .says("replace what policy");
+    let line = "image --id img-linux001 --bucket exports --prefix q";
+    env.line(line)
+        .ends_with(3)
+        .says("nothing that allows writing to bucket `exports-1250000000` under `q`");
+    env.line(&format!("{line} --authorize --yes"))
+        .ends_with(3)
+        .says("`--authorize` replaces none");
+    env.line(&format!("{line} --skip-check role"))
+        .ends_with(5)
+        .says("InvalidBucketPermissionForExport")
+        .says("`cvm-export authorize --bucket exports-1250000000` shows");
+    env.line(&format!("image {LINUX}")).ends_with(0);
+}

@@ -192,112 +192,71 @@ fn custom_policies_pass_when_they_could_be_read_and_certainly_allow_what_is_writ
     );
 }
 
+const WRITES: &str = r#"{"version":"2.0","statement":[
+    {"effect":"allow","action":["cos:PutObject","cos:*MultipartUpload","cos:UploadPart"],"resource":"*"}]}"#;
+const READS: &str =
+    r#"{"version":"2.0","statement":{"effect":"allow","action":"cos:Get*","resource":"*"}}"#;
+
+/// Judges a role that carries presets of unknown names, `preset0` and so on, with these documents.
+#[track_caller]
+fn assert_documents(documents: Vec<Fact<CloudText>>, verdict: Verdict, words: &str) {
+    let what = format!("{documents:.200?}");
+    let attached = documents
+        .into_iter()
+        .enumerate()
+        .map(|(place, document)| AttachedPolicy {
+            name: format!("preset{place}").as_str().into(),
+            id: Some(7),
+            is_preset: true,
+            document,
+        });
+    let facts = Facts {
+        policies: Fact::Known(attached.collect()),
+        ..facts()
+    };
+    let finding = find(&facts, IfExists::Fail, CheckName::Role);
+    assert_finding(&what, &finding, verdict, &[words]);
+}
+
+fn text(document: &str) -> Fact<CloudText> {
+    Fact::Known(document.into())
+}
+
 #[test]
 fn a_preset_of_an_unknown_name_is_judged_by_its_document() {
-    const WRITES: &str = r#"{"version":"2.0","statement":[
-        {"effect":"allow","action":["cos:PutObject","cos:*MultipartUpload","cos:UploadPart"],"resource":"*"}]}"#;
-    const READS: &str =
-        r#"{"version":"2.0","statement":{"effect":"allow","action":"cos:Get*","resource":"*"}}"#;
-    let known = |text: &str| Fact::Known(CloudText::from(text));
-    let secret = || Fact::NotPermitted("denied by CAM".to_owned());
-    let lost = || Fact::NoAnswer("no answer came".to_owned());
-    let tail = " ".repeat(1 << 20);
-    let (huge_writes, huge_reads) = (format!("{WRITES}{tail}"), format!("{READS}{tail}"));
-    for (what, documents, verdict, words) in [
-        ("it writes", vec![known(WRITES)], Pass, "by preset0"),
-        (
-            "it reads",
-            vec![known(READS)],
-            Fail,
-            "nothing that allows writing to COS",
-        ),
-        ("secret", vec![secret()], Unknown, "cam:GetPolicy"),
-        ("lost", vec![lost()], Unknown, "try again"),
-        (
-            "not asked for, as it has no number",
-            vec![Fact::NotAsked],
-            Unknown,
-            "not be read: preset0",
-        ),
-        (
-            "one reads, one is secret",
-            vec![known(READS), secret()],
-            Unknown,
-            "not be read: preset1",
-        ),
-        (
-            "one reads, one is lost, one is secret",
-            vec![known(READS), lost(), secret()],
-            Unknown,
-            "cam:GetPolicy",
-        ),
-        (
-            "one writes, one is secret",
-            vec![known(WRITES), secret()],
-            Pass,
-            "by preset0",
-        ),
-        (
-            "one reads, one writes",
-            vec![known(READS), known(WRITES)],
-            Pass,
-            "by preset1",
-        ),
-        (
-            "all read",
-            vec![known(READS), known(READS)],
-            Fail,
-            "preset0, preset1",
-        ),
-        ("empty", vec![known("")], Unknown, "not certain"),
-        ("no JSON", vec![known("<html>")], Unknown, "not certain"),
-        ("another JSON", vec![known("{}")], Unknown, "not certain"),
-        (
-            "no statement",
-            vec![known(r#"{"statement":[]}"#)],
-            Fail,
-            "nothing that allows",
-        ),
-        (
-            "another form",
-            vec![known(r#"{"statement":["x"]}"#)],
-            Unknown,
-            "not certain",
-        ),
-        (
-            "one is empty, one writes",
-            vec![known(""), known(WRITES)],
-            Pass,
-            "by preset1",
-        ),
-        (
-            "huge, writes",
-            vec![known(&huge_writes)],
-            Pass,
-            "by preset0",
-        ),
-        (
-            "huge, reads",
-            vec![known(&huge_reads)],
-            Fail,
-            "nothing that allows",
-        ),
+    let (secret, lost) = (denied::<CloudText>, silent::<CloudText>);
+    let (writes, reads) = (|| text(WRITES), || text(READS));
+    for (documents, verdict, words) in [
+        (vec![writes()], Pass, "by preset0"),
+        (vec![reads()], Fail, "nothing that allows writing to COS"),
+        (vec![secret()], Unknown, "cam:GetPolicy"),
+        (vec![lost()], Unknown, "try again"),
+        // It has no number.
+        (vec![Fact::NotAsked], Unknown, "not be read: preset0"),
+        (vec![reads(), secret()], Unknown, "not be read: preset1"),
+        (vec![reads(), lost(), secret()], Unknown, "cam:GetPolicy"),
+        (vec![writes(), secret()], Pass, "by preset0"),
+        (vec![reads(), writes()], Pass, "by preset1"),
+        (vec![reads(), reads()], Fail, "preset0, preset1"),
+        (vec![text(""), writes()], Pass, "by preset1"),
     ] {
-        let attached = documents
-            .into_iter()
-            .enumerate()
-            .map(|(place, document)| AttachedPolicy {
-                name: format!("preset{place}").as_str().into(),
-                id: Some(7),
-                is_preset: true,
-                document,
-            });
-        let facts = Facts {
-            policies: Fact::Known(attached.collect()),
-            ..facts()
-        };
-        let finding = find(&facts, IfExists::Fail, CheckName::Role);
-        assert_finding(&what, &finding, verdict, &[words]);
+        assert_documents(documents, verdict, words);
+    }
+}
+
+#[test]
+fn only_a_document_that_is_understood_can_fail() {
+    let tail = " ".repeat(1 << 20);
+    for (document, verdict, words) in [
+        ("", Unknown, "not certain"),
+        ("<html>", Unknown, "not certain"),
+        ("{}", Unknown, "not certain"),
+        (r#"{"statement":["x"]}"#, Unknown, "not certain"),
+        (r#"{"statement":[]}"#, Fail, "nothing that allows"),
+        (&format!("{WRITES}{tail}"), Pass, "by preset0"),
+        (&format!("{READS}{tail}"), Fail, "nothing that allows"),
+    ] {
+        assert_documents(vec![text(document)], verdict, words);
     }
 }
 
