@@ -108,6 +108,19 @@ pub(crate) fn connections(text: &str) -> Result<usize, InvalidValue> {
     }
 }
 
+/// Reads a number of exports that run at once.
+pub(crate) fn slots(text: &str) -> Result<usize, InvalidValue> {
+    match text.parse() {
+        Ok(exports @ 1..=1000) => Ok(exports),
+        _ => Err(InvalidValue::new(
+            "number of exports",
+            text,
+            "it must be from 1 to 1000",
+            "5",
+        )),
+    }
+}
+
 /// Reads a number of days that something is kept.
 pub(crate) fn days(text: &str) -> Result<u32, InvalidValue> {
     whole(text, "number of days", 36_500, "30")

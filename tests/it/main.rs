@@ -21,6 +21,7 @@ mod inspect;
 mod landing;
 mod layering;
 mod lost;
+mod many;
 mod network;
 mod refusals;
 mod secrets;

@@ -1,10 +1,12 @@
 //! `image`: check, submit once, watch, and fetch where that is asked for.
 
+mod several;
+
 use clap::ValueEnum;
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::estimate::{Budget, Cost};
 use cvm_export::export::{
-    ExportOptions, ExportOutcome, ExportRequest, Exporter, IfExists, Known, OutcomeFile, Queueing,
+    Destination, ExportOptions, ExportOutcome, ExportRequest, Exporter, IfExists, Known, Queueing,
     RegionSetting, Waiting,
 };
 use cvm_export::model::{CheckName, ImageId};
@@ -16,11 +18,19 @@ use super::consent::Consent;
 use super::create_bucket;
 use super::exit::{Exit, Signal};
 use super::partial::Partial;
-use super::settings::JournalUse;
-use super::{Context, CostArgs, Finished, LandingArgs, RequestArgs, WatchArgs};
+use super::settings::{JournalUse, Session};
+use super::{Context, CostArgs, Finished, LandingArgs, RequestArgs, WatchArgs, values};
+use several::Several;
 
-/// Exports of one command that run at once; the account's own limit is not published.
+/// Exports of one command that run at once, unless it says otherwise; the account's own limit is not
+/// published.
 const CONCURRENT_EXPORTS: usize = 5;
+
+/// Images that are looked up together before the first export.
+const CONCURRENT_LOOKS: usize = 5;
+
+/// A request for one image, and what was looked up to word it; or why there is none.
+type Asked = Result<(ExportRequest, Known), Error>;
 
 #[derive(clap::Args, Debug)]
 #[command(group = clap::ArgGroup::new("asking").args(["authorize", "create_bucket"]).multiple(true))]
@@ -59,6 +69,11 @@ pub(crate) struct Args {
     /// Do not wait while the account's task limit or the image's state says "later"
     #[arg(long)]
     no_queue: bool,
+
+    /// With several images: the most exports of this command that run at once. The account's own limit
+    /// decides; exports above it are retried until they are accepted
+    #[arg(long, value_name = "N", default_value_t = CONCURRENT_EXPORTS, value_parser = values::slots)]
+    concurrent_exports: usize,
 
     /// Do not keep the export's record in the bucket
     #[arg(long)]
@@ -143,8 +158,8 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 args.request
                     .request(context, &session, &destination, image_id, started)
             });
-            let wording = futures_util::stream::iter(wording).buffered(CONCURRENT_EXPORTS);
-            let mut requests: Vec<Result<(ExportRequest, Known), Error>> = wording.collect().await;
+            let wording = futures_util::stream::iter(wording).buffered(CONCURRENT_LOOKS);
+            let mut requests: Vec<Asked> = wording.collect().await;
             refuse_same_names(&requests, args.landing.download.is_some())?;
             let options = args.options(&session.region, budget);
             let is_held = options.budget.limit.is_some()
@@ -153,75 +168,104 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 let weighing = weigh_together(&exporter, &mut requests, &options, context);
                 context.until_signalled(weighing).await?;
             }
-            // Nothing of the account is changed for an export that is refused all the same.
-            let mended = args.mended();
-            let is_refused_anyway = async |(request, known): &(ExportRequest, Known)| {
-                let looking = exporter.is_refused_anyway(request, known, &options, &mended);
-                context.until_signalled(async { Ok(looking.await) }).await
+            let asked = Asking {
+                args: &args,
+                context,
+                session: &session,
+                exporter: &exporter,
+                options: &options,
+                consent,
             };
-            if let (true, Some(image_id)) = (args.create_bucket, images.first()) {
-                let could_go_ahead = async || {
-                    for asked in requests.iter().flatten() {
-                        if !is_refused_anyway(asked).await? {
-                            return Ok(true);
-                        }
-                    }
-                    Ok(false)
-                };
-                let to = &mut destination;
-                create_bucket::where_missing(
-                    context,
-                    &session,
-                    to,
-                    image_id,
-                    could_go_ahead,
-                    consent,
-                )
+            asked
+                .change_account(&mut destination, &mut requests, &images)
                 .await?;
-                for (_, known) in requests.iter_mut().flatten() {
-                    known.buckets = destination.buckets.clone();
-                }
-            }
-            if args.authorize && !args.request.skip_checks.contains(&CheckName::Role) {
-                let asked = requests.iter().flatten();
-                let to = &destination;
-                authorize::where_needed(context, &session, to, asked, is_refused_anyway, consent)
-                    .await?;
-            }
-            // One download after the other: each uses the line as well as it can.
-            let turn = tokio::sync::Mutex::new(());
-            let exports = requests.into_iter().map(|request| async {
-                let (request, known) = request?;
-                if args.dry_run {
-                    let report = exporter.check(&request, known, &options).await?;
-                    report.require(&args.request.skip_checks)?;
-                    let files = report.facts.files.iter().flatten();
-                    // The files of a copy are named after the copy, which is not there yet.
-                    let files = files.filter(|_| report.facts.copy.is_none());
-                    let files = files.filter_map(OutcomeFile::expected);
-                    let outcome = ExportOutcome::checked(&request, files.collect());
-                    return Ok(Finished::without_trouble(outcome, &exporter));
-                }
-                let outcome = exporter.export(&request, known, &options).await?;
-                let _turn = turn.lock().await;
-                Ok(Finished::fetching(outcome, &exporter, options.landing.as_ref()).await)
-            });
-            let running = futures_util::stream::iter(exports).buffered(CONCURRENT_EXPORTS);
-            Ok(running.collect::<Vec<Result<Finished, Error>>>().await)
+            let several = Several {
+                exporter: &exporter,
+                options: &options,
+                at_once: args.concurrent_exports,
+                is_dry_run: args.dry_run,
+            };
+            Ok(several.run(requests).await)
         })
         .await;
     let results = context.show_interrupted(working)?;
-    let signal = context.signals.received();
     if images.len() == 1 {
         return one(results, context);
     }
-    Ok(several(&images, results, context, signal))
+    let signal = context.signals.received();
+    Ok(show_several(&images, results, context, signal))
+}
+
+/// What the account may be changed for.
+struct Asking<'a> {
+    args: &'a Args,
+    context: &'a Context<'a>,
+    session: &'a Session,
+    exporter: &'a Exporter,
+    options: &'a ExportOptions,
+    consent: Consent,
+}
+
+impl Asking<'_> {
+    /// Makes the bucket and the role where that was asked for and they are missing. Nothing of the account
+    /// is changed for an export that is refused all the same.
+    async fn change_account(
+        &self,
+        destination: &mut Destination,
+        requests: &mut [Asked],
+        images: &[ImageId],
+    ) -> Result<(), Error> {
+        let (args, context, consent) = (self.args, self.context, self.consent);
+        let mended = args.mended();
+        let is_refused_anyway = async |(request, known): &(ExportRequest, Known)| {
+            let looking = self
+                .exporter
+                .is_refused_anyway(request, known, self.options, &mended);
+            context.until_signalled(async { Ok(looking.await) }).await
+        };
+        if let (true, Some(image_id)) = (args.create_bucket, images.first()) {
+            let could_go_ahead = async || {
+                for asked in requests.iter().flatten() {
+                    if !is_refused_anyway(asked).await? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            };
+            create_bucket::where_missing(
+                context,
+                self.session,
+                destination,
+                image_id,
+                could_go_ahead,
+                consent,
+            )
+            .await?;
+            for (_, known) in requests.iter_mut().flatten() {
+                known.buckets = destination.buckets.clone();
+            }
+        }
+        if args.authorize && !args.request.skip_checks.contains(&CheckName::Role) {
+            let asked = requests.iter().flatten();
+            let session = self.session;
+            authorize::where_needed(
+                context,
+                session,
+                destination,
+                asked,
+                is_refused_anyway,
+                consent,
+            )
+            .await?;
+        }
+        Ok(())
+    }
 }
 
 /// Holds all exports of a command together to what it may cost, before any of them is submitted.
 async fn weigh_together(
     exporter: &Exporter,
-    requests: &mut [Result<(ExportRequest, Known), Error>],
+    requests: &mut [Asked],
     options: &ExportOptions,
     context: &Context<'_>,
 ) -> Result<(), Error> {
@@ -231,7 +275,7 @@ async fn weigh_together(
         Ok::<_, Error>((facts.total(), facts.line(request.asked_image())))
     });
     let weighed: Vec<(Cost, Option<String>)> = futures_util::stream::iter(pricing)
-        .buffered(CONCURRENT_EXPORTS)
+        .buffered(CONCURRENT_LOOKS)
         .try_collect()
         .await?;
     let costs = weighed.iter().map(|(cost, _)| cost);
@@ -251,10 +295,7 @@ async fn weigh_together(
 
 /// Two images under one prefix would write the same files by the console's rule; in a folder of this
 /// machine the last segment alone tells prefixes apart.
-fn refuse_same_names(
-    requests: &[Result<(ExportRequest, Known), Error>],
-    in_one_folder: bool,
-) -> Result<(), Error> {
+fn refuse_same_names(requests: &[Asked], in_one_folder: bool) -> Result<(), Error> {
     let mut prefixes = std::collections::BTreeSet::new();
     for (request, _) in requests.iter().flatten() {
         let prefix = request.prefix.as_ref().map_or("", |prefix| prefix.as_str());
@@ -285,7 +326,7 @@ fn one(results: Vec<Result<Finished, Error>>, context: &Context<'_>) -> Result<E
     Ok(exit)
 }
 
-fn several(
+fn show_several(
     images: &[ImageId],
     results: Vec<Result<Finished, Error>>,
     context: &Context<'_>,
