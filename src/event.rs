@@ -193,11 +193,54 @@ pub enum EventKind {
         /// Its SHA-256 in hexadecimal, where that was asked for.
         sha256: Option<String>,
     },
+    /// How large the files of one of several images will be, as far as its disks tell.
+    Expected {
+        /// All files together.
+        size_bytes: u64,
+    },
+    /// This run has done with the export of one of several images.
+    Ended {
+        /// How the export stands.
+        state: Ending,
+        /// Its files.
+        files: usize,
+        /// The size of those that are complete.
+        size_bytes: u64,
+        /// Why it is not complete, in one line.
+        reason: Option<String>,
+        /// What to do next, where the findings of the checks do not say it.
+        hint: Option<String>,
+    },
+    /// The download of one of several images has come to its end.
+    Landed {
+        /// Why not all files are on this machine, in one line.
+        reason: Option<String>,
+        /// What to do next.
+        hint: Option<String>,
+    },
     /// Something that the person should know; the work goes on.
     Warning {
         /// What, as a lower-case fragment.
         message: String,
     },
+}
+
+/// How an export stands when a run has done with it, in the words of its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    /// Checked, and not submitted.
+    Checked,
+    /// Submitted, and not waited for.
+    Submitted,
+    /// Still running.
+    Running,
+    /// Every file is in the bucket.
+    Complete,
+    /// Refused, or vanished.
+    Failed,
+    /// It is unknown whether it was started.
+    Unknown,
 }
 
 /// What progress figures come from.

@@ -14,6 +14,7 @@ mod settings;
 mod signals;
 mod sites;
 mod tables;
+mod totals;
 mod values;
 
 use std::io::{self, Write};

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::event::{Event, EventKind};
-use cvm_export::export::{Destination, OutcomeFile, OutcomeState};
+use cvm_export::export::{Destination, ExportOutcome, OutcomeFile, OutcomeState};
 use cvm_export::model::{BucketName, ExportId, ImageFormat, ImageId, Prefix, Region, TaskId};
 use serde::Serialize;
 
 use crate::cli::exit::Exit;
 use crate::cli::printer::{ErrorObject, Printer};
+use crate::cli::totals::Totals;
 
 /// A documented field that only an outcome can fill: null.
 type NotKnown = ();
@@ -37,13 +38,28 @@ pub(crate) struct Partial {
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorObject>,
+    /// Whether this run submitted the export or attached to it.
+    #[serde(skip)]
+    was_running: bool,
+    /// What it came to, while the run goes on with other exports.
+    #[serde(skip)]
+    outcome: Option<Box<ExportOutcome>>,
 }
 
 /// Several exports, as several outcomes are shown.
 #[derive(Serialize)]
 struct Items<'a> {
     schema: &'static str,
-    items: &'a [Partial],
+    totals: Totals,
+    items: Vec<Shown<'a>>,
+}
+
+/// One export, as far as it is known.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown<'a> {
+    Outcome(&'a ExportOutcome),
+    Partial(&'a Partial),
 }
 
 impl Partial {
@@ -73,35 +89,71 @@ impl Partial {
             files: Vec::new(),
             warnings: Vec::new(),
             error: None,
+            was_running: false,
+            outcome: None,
         }
     }
 
+    /// Events come later than what the run itself notes: an end stays.
     fn take(&mut self, kind: &EventKind, submits: bool) {
+        let is_over = self.error.is_some() || self.outcome.is_some();
         match kind {
             // From here on a submit may be on its way.
-            EventKind::Checked { .. } if submits => self.state = OutcomeState::Unknown,
+            EventKind::Checked { .. } if submits && !is_over => self.state = OutcomeState::Unknown,
             EventKind::Submitted {
                 export_id,
                 task_id,
                 reattach,
                 ..
             } => {
-                self.state = OutcomeState::Running;
-                self.export_id = Some(export_id.clone());
                 self.task_id = *task_id;
-                self.reattach.clone_from(reattach);
+                self.run_as(export_id, reattach, is_over);
             }
             EventKind::Attached {
                 export_id,
                 reattach,
                 ..
-            } => {
-                self.state = OutcomeState::Running;
-                self.export_id = Some(export_id.clone());
-                self.reattach.clone_from(reattach);
-            }
+            } => self.run_as(export_id, reattach, is_over),
             _ => {}
         }
+    }
+
+    fn run_as(&mut self, export_id: &ExportId, reattach: &[String], is_over: bool) {
+        self.was_running = true;
+        if self.outcome.is_some() {
+            return;
+        }
+        if !is_over {
+            self.state = OutcomeState::Running;
+        }
+        self.export_id = Some(export_id.clone());
+        self.reattach = reattach.to_vec();
+    }
+
+    /// Notes what the export came to.
+    fn end(&mut self, outcome: &ExportOutcome) {
+        self.state = outcome.state;
+        self.reattach.clone_from(&outcome.reattach);
+        self.outcome = Some(Box::new(outcome.clone()));
+    }
+
+    pub(crate) fn state(&self) -> OutcomeState {
+        self.state
+    }
+
+    fn shown(&self) -> Shown<'_> {
+        match &self.outcome {
+            Some(outcome) => Shown::Outcome(outcome),
+            None => Shown::Partial(self),
+        }
+    }
+
+    fn counted_in(mut totals: Totals, item: &Self) -> Totals {
+        match &item.outcome {
+            Some(outcome) => totals.count_outcome(outcome, !item.was_running),
+            None => totals.count(item.state),
+        }
+        totals
     }
 
     /// The same export after `error`, which says that nothing more will be done about it. What was
@@ -161,7 +213,28 @@ impl Partials {
         }
     }
 
-    /// What is known of the export of `image_id` after `error`.
+    /// How many exports the run is about.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().items.len()
+    }
+
+    /// Whether this run neither submitted the export of `image_id` nor attached to it: what is complete was
+    /// complete before. It is known once all events have been taken.
+    pub(crate) fn is_reused(&self, image_id: Option<&ImageId>) -> bool {
+        self.lock()
+            .find(image_id)
+            .is_some_and(|item| !item.was_running)
+    }
+
+    /// Notes what the export of `image_id` came to.
+    pub(crate) fn end(&self, image_id: &ImageId, outcome: &ExportOutcome) {
+        if let Some(item) = self.lock().find(Some(image_id)) {
+            item.end(outcome);
+        }
+    }
+
+    /// Notes that nothing more will be done about the export of `image_id` after `error`, and tells what is
+    /// known of it.
     pub(crate) fn failed(
         &self,
         image_id: &ImageId,
@@ -169,10 +242,17 @@ impl Partials {
         exit: Exit,
         printer: &Printer,
     ) -> Partial {
-        let known = self.lock().find(Some(image_id)).cloned();
-        known
+        let mut list = self.lock();
+        let known = list.find(Some(image_id));
+        let failed = known
+            .as_deref()
+            .cloned()
             .unwrap_or_else(|| Partial::new(Some(image_id.clone()), None, None, None))
-            .after(error, exit, printer)
+            .after(error, exit, printer);
+        if let Some(known) = known {
+            known.clone_from(&failed);
+        }
+        failed
     }
 
     /// Notes that the results are there: nothing must be printed beside them.
@@ -214,6 +294,9 @@ impl Partials {
                 _ => {}
             }
         }
+        for outcome in list.items.iter().filter_map(|item| item.outcome.as_ref()) {
+            printer.keys(outcome);
+        }
         list.print(printer);
     }
 
@@ -232,10 +315,11 @@ impl List {
     fn print(&self, printer: &Printer) {
         match self.items.as_slice() {
             [] => {}
-            [only] => printer.json(only),
+            [only] => printer.json(&only.shown()),
             items => printer.json(&Items {
                 schema: "cvm-export.exports.v1",
-                items,
+                totals: items.iter().fold(Totals::default(), Partial::counted_in),
+                items: items.iter().map(Partial::shown).collect(),
             }),
         }
     }

@@ -167,6 +167,18 @@ impl Printer {
         }
     }
 
+    /// A failure of one of several, with what to do next, while the others go on.
+    pub(crate) fn failure(&self, line: &str, hint: Option<&str>) {
+        if self.loudness < Loudness::Normal {
+            return;
+        }
+        self.stderr(&format!("{} {line}", self.paint("31;1", "error:")));
+        if let Some(hint) = hint {
+            let hint = self.advice(hint);
+            self.stderr(&format!("  {} {hint}", self.paint("36", "hint:")));
+        }
+    }
+
     /// A warning, which is written even when quiet was asked for.
     pub(crate) fn warning(&self, line: &str) {
         self.stderr(&format!("{} {line}", self.paint("33", "warning:")));
@@ -244,13 +256,17 @@ impl Printer {
         }
     }
 
-    /// What is said of an outcome when the run ends: the keys on stdout, the rest on stderr.
-    pub(crate) fn outcome(&self, outcome: &ExportOutcome, site: Site) {
+    /// The exported files on stdout, where the export is complete.
+    pub(crate) fn keys(&self, outcome: &ExportOutcome) {
         if outcome.state == OutcomeState::Complete {
             for file in &outcome.files {
                 self.data(&format!("cos://{}/{}", outcome.bucket, file.key));
             }
         }
+    }
+
+    /// What is said of an outcome on stderr when the run ends.
+    pub(crate) fn outcome(&self, outcome: &ExportOutcome, site: Site) {
         let image = match (&outcome.image_id, &outcome.image_name) {
             (Some(id), Some(name)) if !name.as_str().is_empty() => format!("image `{id}` ({name})"),
             (Some(id), _) => format!("image `{id}`"),
@@ -283,12 +299,7 @@ impl Printer {
                     "{image} is exported: {count}, {size} in bucket `{}`",
                     outcome.bucket
                 ));
-                self.note(&format!(
-                    "  https://{}/cos/bucket?bucket={}&region={}",
-                    site.console(),
-                    outcome.bucket,
-                    outcome.region
-                ));
+                self.note(&format!("  {}", console_link(outcome, site)));
             }
             OutcomeState::Running if outcome.export_id.is_none() => {
                 self.stderr(outcome.reason.as_deref().unwrap_or_default());
@@ -401,6 +412,16 @@ impl ErrorObject {
             findings: printer.findings(error.findings()),
         }
     }
+}
+
+/// Where a console shows the bucket of `outcome`.
+pub(crate) fn console_link(outcome: &ExportOutcome, site: Site) -> String {
+    format!(
+        "https://{}/cos/bucket?bucket={}&region={}",
+        site.console(),
+        outcome.bucket,
+        outcome.region
+    )
 }
 
 /// `1 file`, `2 files`.

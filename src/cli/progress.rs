@@ -1,11 +1,14 @@
 //! Draws what happens: bars on a terminal, plain lines in CI, JSON lines for scripts, or nothing.
 //!
-//! The sole user of indicatif, and the sole reader of the event channel.
+//! The sole user of indicatif, and the sole reader of the event channel. Of several images one line tells
+//! how all of them stand, and each is told when something happens to it.
+
+mod overview;
 
 use std::time::Duration;
 
-use cvm_export::event::{Event, EventKind, ProgressSource};
-use cvm_export::model::{Finding, ImageId, ObjectKey, Verdict, printable_json};
+use cvm_export::event::{Ending, Event, EventKind, ProgressSource};
+use cvm_export::model::{CheckName, Finding, ImageId, ObjectKey, Verdict, printable_json};
 use indicatif::{BinaryBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -13,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::cli::partial::Partials;
 use crate::cli::printer::{Loudness, Output, Printer, plural};
+use overview::Overview;
 
 /// How often plain lines repeat where nothing changes.
 const LINE_INTERVAL: Duration = Duration::from_secs(30);
@@ -46,6 +50,7 @@ pub(crate) fn draw(
         style,
         bars,
         images: Vec::new(),
+        overview: Overview::of(partials.count()),
         partials,
     };
     tokio::spawn(drawing.run(events))
@@ -56,6 +61,8 @@ struct Drawing {
     style: Style,
     bars: MultiProgress,
     images: Vec<Watch>,
+    /// How all images stand, where there are several.
+    overview: Option<Overview>,
     partials: Partials,
 }
 
@@ -94,11 +101,14 @@ impl Drawing {
     }
 
     fn repeat_lines(&self) {
-        if self.style == Style::Lines {
-            for watch in &self.images {
-                if !watch.line.is_empty() {
-                    self.say(&watch.line);
-                }
+        if self.style != Style::Lines {
+            return;
+        }
+        let overview = self.overview.as_ref().map(Overview::line);
+        let watches = self.images.iter().map(|watch| watch.line.clone());
+        for line in overview.into_iter().chain(watches) {
+            if !line.is_empty() {
+                self.say(&line);
             }
         }
     }
@@ -106,6 +116,15 @@ impl Drawing {
     /// Writes a line above the bars.
     fn say(&self, line: &str) {
         self.bars.suspend(|| self.printer.note(line));
+    }
+
+    /// Writes a line on how one image gets on. Of several it takes `-v`: what happens to each would be lost
+    /// among such lines.
+    fn mention(&self, line: &str) {
+        match self.overview {
+            None => self.say(line),
+            Some(_) => self.bars.suspend(|| self.printer.detail(line)),
+        }
     }
 
     fn take(&mut self, event: &Event) {
@@ -117,14 +136,53 @@ impl Drawing {
             .image_id
             .as_ref()
             .map_or_else(String::new, |id| format!("{id}: "));
+        let is_news = match &mut self.overview {
+            Some(overview) => overview.take(event),
+            None => true,
+        };
         match &event.kind {
-            EventKind::Settled { message } => self.say(message),
+            EventKind::Progress { .. } if self.overview.is_none() => {
+                self.show_progress(event, &about);
+            }
+            // The overview has them.
+            EventKind::Progress { .. } | EventKind::Expected { .. } => {}
+            EventKind::DownloadProgress { .. } => self.show_download(&event.kind, event),
+            EventKind::Downloaded { key, .. } => {
+                self.show_downloaded(&event.kind, &about);
+                self.forget(|watch| watch.key.as_ref() == Some(key));
+            }
+            EventKind::Ended { .. } => self.show_end(event, &about),
+            EventKind::Landed { reason, hint } => {
+                if let Some(reason) = reason {
+                    self.show_failure(&format!("{about}download: {reason}"), hint.as_deref());
+                }
+                let image_id = event.image_id.as_ref();
+                self.forget(|watch| watch.key.is_some() && watch.image_id.as_ref() == image_id);
+            }
+            EventKind::Warning { message } => {
+                self.bars
+                    .suspend(|| self.printer.warning(&format!("{about}{message}")));
+            }
+            EventKind::CopyStarted { .. }
+            | EventKind::CopyProgress { .. }
+            | EventKind::CopyReady { .. }
+            | EventKind::CopyRemoved { .. } => self.show_copy(&event.kind, &about),
+            _ => self.show_step(&event.kind, &about, is_news),
+        }
+        self.show_overview();
+    }
+
+    /// Tells of a step on the way to the files.
+    fn show_step(&self, kind: &EventKind, about: &str, is_news: bool) {
+        match kind {
+            EventKind::Settled { message } if about.is_empty() => self.say(message),
+            EventKind::Settled { message } => self.mention(message),
             EventKind::CheckStarted { bucket, region } => {
-                self.say(&format!(
+                self.mention(&format!(
                     "{about}checking the way to bucket `{bucket}` in {region}"
                 ));
             }
-            EventKind::Checked { findings } => self.show_findings(&about, findings),
+            EventKind::Checked { findings } => self.show_findings(about, findings),
             EventKind::Retrying {
                 call,
                 attempt,
@@ -146,32 +204,14 @@ impl Drawing {
                 ));
             }
             EventKind::Queued { code, delay } => {
-                self.say(&format!(
+                let line = format!(
                     "{about}the cloud says \"later\" ({code}); next try in {}",
                     HumanDuration(*delay)
-                ));
-            }
-            EventKind::CopyStarted { copy, from, region } => {
-                self.say(&if from == region {
-                    format!("{about}a custom copy is being made: {copy} in {region}")
-                } else {
-                    format!("{about}a copy is being made from {from}: {copy} in {region}")
-                });
-            }
-            EventKind::CopyProgress {
-                copy,
-                state,
-                percent,
-                ..
-            } => {
-                let percent = percent.map_or_else(String::new, |percent| format!(", {percent} %"));
-                self.say(&format!("{about}the copy {copy} is {state}{percent}"));
-            }
-            EventKind::CopyReady { copy, region } => {
-                self.say(&format!("{about}the copy {copy} in {region} is ready"));
-            }
-            EventKind::CopyRemoved { copy, region } => {
-                self.say(&format!("{about}the copy {copy} in {region} is deleted"));
+                );
+                match is_news {
+                    true => self.say(&line),
+                    false => self.mention(&line),
+                }
             }
             EventKind::Submitted {
                 export_id,
@@ -194,13 +234,12 @@ impl Drawing {
                 self.show_reattach(reattach);
             }
             EventKind::Watching { files, deadline } => {
-                self.say(&format!(
+                self.mention(&format!(
                     "{about}waiting for {} until {} UTC",
                     plural(*files, "file"),
                     deadline.format("%Y-%m-%d %H:%M:%S")
                 ));
             }
-            EventKind::Progress { .. } => self.show_progress(event, &about),
             EventKind::FileComplete {
                 key,
                 size_bytes,
@@ -209,44 +248,125 @@ impl Drawing {
                 let crc64 = crc64
                     .as_ref()
                     .map_or_else(String::new, |crc64| format!(", crc64 {crc64}"));
-                self.say(&format!(
+                self.mention(&format!(
                     "{about}complete: {key} ({}{crc64})",
                     BinaryBytes(*size_bytes)
                 ));
             }
-            EventKind::DownloadProgress { .. } => self.show_download(&event.kind, event),
-            EventKind::Downloaded {
-                key,
-                path,
-                size_bytes,
-                is_verified,
-                fetched_bytes,
-                sha256,
-            } => {
-                let place = path.as_ref().map_or("the pipe", String::as_str);
-                let verified = if *is_verified {
-                    "verified"
-                } else {
-                    "not verified"
-                };
-                let word = if *fetched_bytes == 0 && *size_bytes > 0 {
-                    "already there"
-                } else {
-                    "fetched"
-                };
-                let sha256 = sha256
-                    .as_ref()
-                    .map_or_else(String::new, |sha256| format!(", sha256 {sha256}"));
+            _ => {}
+        }
+    }
+
+    fn show_copy(&self, kind: &EventKind, about: &str) {
+        match kind {
+            EventKind::CopyStarted { copy, from, region } if from == region => {
                 self.say(&format!(
-                    "{about}{word}: {key} to {place} ({}, {verified}{sha256})",
+                    "{about}a custom copy is being made: {copy} in {region}"
+                ));
+            }
+            EventKind::CopyStarted { copy, from, region } => {
+                self.say(&format!(
+                    "{about}a copy is being made from {from}: {copy} in {region}"
+                ));
+            }
+            EventKind::CopyProgress {
+                copy,
+                state,
+                percent,
+                ..
+            } => {
+                let percent = percent.map_or_else(String::new, |percent| format!(", {percent} %"));
+                self.mention(&format!("{about}the copy {copy} is {state}{percent}"));
+            }
+            EventKind::CopyReady { copy, region } => {
+                self.say(&format!("{about}the copy {copy} in {region} is ready"));
+            }
+            EventKind::CopyRemoved { copy, region } => {
+                self.say(&format!("{about}the copy {copy} in {region} is deleted"));
+            }
+            _ => {}
+        }
+    }
+
+    fn show_downloaded(&self, kind: &EventKind, about: &str) {
+        let EventKind::Downloaded {
+            key,
+            path,
+            size_bytes,
+            is_verified,
+            fetched_bytes,
+            sha256,
+        } = kind
+        else {
+            return;
+        };
+        let place = path.as_ref().map_or("the pipe", String::as_str);
+        let verified = if *is_verified {
+            "verified"
+        } else {
+            "not verified"
+        };
+        let word = if *fetched_bytes == 0 && *size_bytes > 0 {
+            "already there"
+        } else {
+            "fetched"
+        };
+        let sha256 = sha256
+            .as_ref()
+            .map_or_else(String::new, |sha256| format!(", sha256 {sha256}"));
+        self.say(&format!(
+            "{about}{word}: {key} to {place} ({}, {verified}{sha256})",
+            BinaryBytes(*size_bytes)
+        ));
+    }
+
+    /// Tells once how an export of several ended; it is not told of again.
+    fn show_end(&self, event: &Event, about: &str) {
+        let EventKind::Ended {
+            state,
+            files,
+            size_bytes,
+            reason,
+            hint,
+        } = &event.kind
+        else {
+            return;
+        };
+        match state {
+            Ending::Checked => self.say(&format!("{about}can be exported")),
+            // It has been told with the line that watches it again.
+            Ending::Submitted => {}
+            Ending::Running => self.say(&format!("{about}still running; this run's time is over")),
+            Ending::Complete => {
+                let word = match self.partials.is_reused(event.image_id.as_ref()) {
+                    true => "already exported",
+                    false => "exported",
+                };
+                self.say(&format!(
+                    "{about}{word}, {}, {}",
+                    plural(*files, "file"),
                     BinaryBytes(*size_bytes)
                 ));
-                self.forget(|watch| watch.key.as_ref() == Some(key));
             }
-            EventKind::Warning { message } => {
-                self.bars
-                    .suspend(|| self.printer.warning(&format!("{about}{message}")));
+            Ending::Failed | Ending::Unknown => {
+                let reason = reason.as_deref().unwrap_or("the export failed");
+                self.show_failure(&format!("{about}{reason}"), hint.as_deref());
             }
+        }
+    }
+
+    /// A failure is told for people when it happens; scripts get an object at the end.
+    fn show_failure(&self, line: &str, hint: Option<&str>) {
+        self.bars.suspend(|| self.printer.failure(line, hint));
+    }
+
+    /// The bar that stands for all images together.
+    fn show_overview(&mut self) {
+        if let (Style::Bars, Some(overview)) = (self.style, &self.overview) {
+            let line = overview.line();
+            let (watch, _) = self.watch_of(None);
+            watch.bar.set_style(spinner_style());
+            watch.bar.set_message(line);
         }
     }
 
@@ -295,9 +415,23 @@ impl Drawing {
                 .collect();
             summary = format!("{summary}, not known: {}", names.join(", "));
         }
-        self.say(&summary);
+        // Among several it is mostly the others of the same run that the quota warns of.
+        let is_own_quota = |finding: &Finding| {
+            self.overview.is_some()
+                && self.printer.loudness < Loudness::Verbose
+                && (finding.check, finding.verdict) == (CheckName::Quota, Verdict::Warn)
+        };
+        let needs_attention = |finding: &Finding| {
+            matches!(finding.verdict, Verdict::Warn | Verdict::Fail) && !is_own_quota(finding)
+        };
+        if findings.iter().any(needs_attention) {
+            self.say(&summary);
+        } else {
+            self.mention(&summary);
+        }
         let is_shown = |finding: &&Finding| match finding.verdict {
             Verdict::Pass => false,
+            Verdict::Warn if is_own_quota(finding) => false,
             // One line names them; `-v` and `check` say why. In a failure everything is shown.
             Verdict::Unknown => {
                 self.printer.loudness >= Loudness::Verbose || count(Verdict::Fail) > 0

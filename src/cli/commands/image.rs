@@ -1,22 +1,22 @@
 //! `image`: check, submit once, watch, and fetch where that is asked for.
 
 mod several;
+mod summary;
 
 use clap::ValueEnum;
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::estimate::{Budget, Cost};
 use cvm_export::export::{
-    Destination, ExportOptions, ExportOutcome, ExportRequest, Exporter, IfExists, Known, Queueing,
-    RegionSetting, Waiting,
+    Destination, ExportOptions, ExportRequest, Exporter, IfExists, Known, Queueing, RegionSetting,
+    Waiting,
 };
 use cvm_export::model::{CheckName, ImageId};
 use futures_util::{StreamExt, TryStreamExt};
-use serde::Serialize;
 
 use super::authorize;
 use super::consent::Consent;
 use super::create_bucket;
-use super::exit::{Exit, Signal};
+use super::exit::Exit;
 use super::partial::Partial;
 use super::settings::{JournalUse, Session};
 use super::{Context, CostArgs, Finished, LandingArgs, RequestArgs, WatchArgs, values};
@@ -101,21 +101,6 @@ enum IfExistsFlag {
     Overwrite,
 }
 
-/// The results of several exports, in the order asked for.
-#[derive(Serialize)]
-struct Outcomes {
-    schema: &'static str,
-    items: Vec<Item>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Item {
-    Outcome(Box<ExportOutcome>),
-    /// One that came to no outcome.
-    Failed(Box<Partial>),
-}
-
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
     let images = args.request.images()?;
     let budget = args.cost.budget(context.printer)?;
@@ -180,8 +165,12 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
                 .change_account(&mut destination, &mut requests, &images)
                 .await?;
             let several = Several {
+                context,
                 exporter: &exporter,
+                events: &session.events,
+                images: &images,
                 options: &options,
+                scope: args.request.scope(),
                 at_once: args.concurrent_exports,
                 is_dry_run: args.dry_run,
             };
@@ -192,8 +181,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     if images.len() == 1 {
         return one(results, context);
     }
-    let signal = context.signals.received();
-    Ok(show_several(&images, results, context, signal))
+    Ok(summary::show(&images, results, context))
 }
 
 /// What the account may be changed for.
@@ -324,48 +312,6 @@ fn one(results: Vec<Result<Finished, Error>>, context: &Context<'_>) -> Result<E
     let exit = finished.show(context);
     context.printer.json(&finished.outcome);
     Ok(exit)
-}
-
-fn show_several(
-    images: &[ImageId],
-    results: Vec<Result<Finished, Error>>,
-    context: &Context<'_>,
-    signal: Option<Signal>,
-) -> Exit {
-    let mut exits = Vec::new();
-    let mut items = Vec::new();
-    for (image_id, result) in images.iter().zip(results) {
-        match result {
-            Ok(finished) => {
-                exits.push(finished.show(context));
-                items.push(Item::Outcome(Box::new(finished.outcome)));
-            }
-            Err(error) => {
-                context.printer.error(&error, signal);
-                let exit = Exit::of_error(error.kind(), signal);
-                exits.push(exit);
-                let printer = context.printer;
-                let partial = context.partials.failed(image_id, &error, exit, printer);
-                items.push(Item::Failed(Box::new(partial)));
-            }
-        }
-    }
-    context.printer.json(&Outcomes {
-        schema: "cvm-export.exports.v1",
-        items,
-    });
-    match exits.iter().find(|exit| matches!(exit, Exit::Signal(_))) {
-        Some(interrupted) => *interrupted,
-        None if exits.iter().all(|exit| *exit == Exit::Done) => Exit::Done,
-        // Nothing failed, something still runs: that is one and the same answer for all.
-        None if exits
-            .iter()
-            .all(|exit| matches!(exit, Exit::Done | Exit::StillRunning)) =>
-        {
-            Exit::StillRunning
-        }
-        None => Exit::SomeFailed,
-    }
 }
 
 impl Args {

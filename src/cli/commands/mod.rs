@@ -370,7 +370,7 @@ pub(super) struct Finished {
     pub(super) outcome: ExportOutcome,
     pub(super) trouble: Option<Error>,
     /// Whose console shows the bucket.
-    site: Site,
+    pub(super) site: Site,
 }
 
 impl Finished {
@@ -408,13 +408,19 @@ impl Finished {
     /// Prints the outcome, which stands whatever became of the files on this machine.
     pub(super) fn show(&self, context: &Context<'_>) -> exit::Exit {
         let signal = context.signals.received();
+        context.printer.keys(&self.outcome);
         context.printer.outcome(&self.outcome, self.site);
+        if let Some(trouble) = &self.trouble {
+            context.printer.error(trouble, signal);
+        }
+        self.exit(signal)
+    }
+
+    /// The end of a run over this export alone; `signal` is the one that came, if any.
+    pub(super) fn exit(&self, signal: Option<exit::Signal>) -> exit::Exit {
         match &self.trouble {
             None => exit::Exit::of_outcome(&self.outcome, signal),
-            Some(trouble) => {
-                context.printer.error(trouble, signal);
-                exit::Exit::of_error(trouble.kind(), signal)
-            }
+            Some(trouble) => exit::Exit::of_error(trouble.kind(), signal),
         }
     }
 }
