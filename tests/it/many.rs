@@ -24,11 +24,8 @@ fn world(options: Options, images: &[(&str, u64)]) -> TestEnv {
     env
 }
 
-fn words<'a>(ids: &str, line: &'a str) -> Vec<&'a str> {
-    let ids: &str = String::leak(ids.to_owned());
-    let mut words = vec!["image", "--id", ids];
-    words.extend(line.split(' '));
-    words
+fn image(ids: &str, flags: &str) -> String {
+    format!("image --id {ids} {flags}")
 }
 
 /// The images that calls of `operation` speak of, by the prefix or the key, in the order of the calls.
@@ -90,7 +87,7 @@ fn a_slow_image_in_front_holds_up_nobody() {
     };
     let env = world(options, &named);
     let ids: Vec<&str> = named.iter().map(|(id, _)| *id).collect();
-    let run = env.run(&words(&ids.join(","), LINE)).ends_with(0);
+    let run = env.line(&image(&ids.join(","), LINE)).ends_with(0);
     env.assert_submits(9);
 
     let calls = calls(&env);
@@ -150,7 +147,7 @@ fn a_slow_download_delays_no_submit_and_downloads_go_one_after_the_other() {
     });
     // A second and more for each.
     let line = format!("{LINE} --download d --limit-rate 512KiB --part-size 64KiB --output json");
-    let run = env.run(&words(&ids.join(","), &line)).ends_with(0);
+    let run = env.line(&image(&ids.join(","), &line)).ends_with(0);
     env.assert_submits(7);
 
     let calls = calls(&env);
@@ -185,7 +182,7 @@ fn the_number_of_exports_at_once_is_that_of_the_flag() {
     let env = world(Options::default(), &images);
     env.cloud.change(|world| world.export_seconds = Some(0.4));
     let line = format!("{LINE} --concurrent-exports 1");
-    env.run(&words("img-c,img-a,img-b", &line)).ends_with(0);
+    env.line(&image("img-c,img-a,img-b", &line)).ends_with(0);
     let calls = calls(&env);
     let submits = images_of(&calls, "ExportImages");
     let complete = seen_complete(&calls);
@@ -196,7 +193,7 @@ fn the_number_of_exports_at_once_is_that_of_the_flag() {
     }
     for wrong in ["0", "1001", "x"] {
         let line = format!("{LINE} --concurrent-exports {wrong}");
-        env.run(&words("img-a", &line))
+        env.line(&image("img-a", &line))
             .ends_with(2)
             .says("it must be from 1 to 1000");
     }
@@ -213,7 +210,7 @@ fn the_last_lines_count_and_give_each_failure_its_reason() {
     });
     let line = format!("{LINE} --output json");
     let all = "img-window03,img-a,img-market,img-b";
-    let run = env.run(&words(all, &line)).ends_with(10);
+    let run = env.line(&image(all, &line)).ends_with(10);
     let json = run.json();
     assert_eq!(
         json["totals"],
@@ -240,7 +237,7 @@ fn the_last_lines_count_and_give_each_failure_its_reason() {
     );
 
     // In text mode a failure is told in full when it happens, and in one line at the end.
-    let run = env.run(&words("img-window03,img-market", &LINE.replace("x-", "y-")));
+    let run = env.line(&image("img-window03,img-market", &LINE.replace("x-", "y-")));
     let run = run.ends_with(10).prints("").says("hint: ");
     let lines: Vec<&str> = run.stderr.lines().collect();
     assert_eq!(lines[lines.len() - 3], "2 refused:");
@@ -254,11 +251,11 @@ fn the_last_lines_count_and_give_each_failure_its_reason() {
         let region = "ap-guangzhou".parse().expect("a region");
         world.add_image(Image::linux(id, region, 4));
     });
-    let run = env.run(&words("img-a,img-c,img-b", &line)).ends_with(0);
+    let run = env.line(&image("img-a,img-c,img-b", &line)).ends_with(0);
     ends_with_lines(&run, &["1 exported (4.00 GiB), 2 reused (3.00 GiB)"]);
-    let run = env.run(&words("img-a,img-b", &format!("{line} --output json")));
+    let run = env.line(&image("img-a,img-b", &format!("{line} --output json")));
     assert_eq!(run.json()["totals"]["reused"], 2);
-    env.run(&words(
+    env.line(&image(
         "img-a,img-b",
         &format!("{LINE} --dry-run --if-exists skip"),
     ))
@@ -275,7 +272,7 @@ fn the_accounts_limit_decides_and_each_image_that_queues_says_so_once() {
         world.export_seconds = Some(1.0);
     });
     let run = env
-        .run(&words("img-a,img-b,img-c,img-d", LINE))
+        .line(&image("img-a,img-b,img-c,img-d", LINE))
         .ends_with(0);
     assert_eq!(env.cloud.change(|world| world.started_tasks().len()), 4);
     let refused = env.calls("ExportImages") - 4;
@@ -283,7 +280,7 @@ fn the_accounts_limit_decides_and_each_image_that_queues_says_so_once() {
     let said = run.stderr.matches("ExportImageTaskLimitExceeded").count();
     assert_eq!(said, 2, "{}", run.stderr);
     let line = LINE.replace("x-", "y-");
-    env.run(&words("img-a,img-b", &format!("{line} --no-wait")))
+    env.line(&image("img-a,img-b", &format!("{line} --no-wait")))
         .ends_with(0)
         .says("\n2 submitted\n");
 }
@@ -300,7 +297,7 @@ fn a_download_that_fails_is_told_apart_from_its_export() {
         }
     });
     let line = format!("{LINE} --download d --require-checksum");
-    let run = env.run(&words("img-a,img-b", &line)).ends_with(10);
+    let run = env.line(&image("img-a,img-b", &line)).ends_with(10);
     assert_eq!(run.stdout.lines().count(), 2, "the exports are complete");
     let lines: Vec<&str> = run.stderr.lines().collect();
     let [.., head, first, _] = lines.as_slice() else {
@@ -317,20 +314,20 @@ fn quiet_says_what_failed_and_nothing_of_what_did_not() {
     let env = world(Options::default(), &[("img-a", 1), ("img-b", 1)]);
     env.cloud.change(|world| world.export_seconds = Some(0.0));
     let quiet = format!("{LINE} -q");
-    let run = env.run(&words("img-a,img-b", &quiet)).ends_with(0);
+    let run = env.line(&image("img-a,img-b", &quiet)).ends_with(0);
     let others = run.stderr.lines().skip(1);
     let others: Vec<&str> = others
         .filter(|line| !line.starts_with("  watch again: "))
         .collect();
     assert!(others.is_empty(), "{others:?}");
-    let run = env.run(&words("img-window03,img-faraway6", &quiet));
+    let run = env.line(&image("img-window03,img-faraway6", &quiet));
     let run = run.ends_with(10);
     assert!(
         run.stderr
             .contains("\n2 refused:\n  img-window03: platform: ")
     );
     let json = format!("{quiet} --output json");
-    let run = env.run(&words("img-window03,img-faraway6", &json));
+    let run = env.line(&image("img-window03,img-faraway6", &json));
     for line in run.stderr.lines().skip(1) {
         let error: Value = serde_json::from_str(line).expect("scripts that want quiet get objects");
         assert_eq!(error["exit_code"], 3);
@@ -367,7 +364,7 @@ fn a_signal_tells_all_states_apart_and_a_second_one_loses_none() {
         }
         let line = format!("{LINE} --concurrent-exports 2 --output json");
         let all = "img-window03,img-done,img-run1,img-run2,img-wait";
-        let running = env.start(&words(all, &line));
+        let running = env.start(&image(all, &line).split(' ').collect::<Vec<_>>());
         let submitted = || {
             let records = files_below(&env.state_folder().join("exports"));
             let is_submitted = |text: &str| text.contains("\"state\": \"submitted\"");
@@ -421,7 +418,7 @@ fn an_export_that_vanishes_is_counted_as_failed() {
         world.export_seconds = Some(1.0);
         world.export_failure = Some(ExportFailure { at_fraction: 0.5 });
     });
-    let run = env.run(&words("img-a,img-b", LINE)).ends_with(10);
+    let run = env.line(&image("img-a,img-b", LINE)).ends_with(10);
     let lines: Vec<&str> = run.stderr.lines().collect();
     let [.., head, first, _] = lines.as_slice() else {
         panic!("{}", run.stderr);
