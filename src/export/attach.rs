@@ -434,6 +434,7 @@ fn ad_hoc_request(
         format,
         scope: DiskScope::WholeMachine,
         role: role(),
+        prefix_template: None,
         copied_from: None,
     }
 }

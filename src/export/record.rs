@@ -229,6 +229,9 @@ pub struct Record {
     /// The image that was asked for, where a copy of it was exported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied_from: Option<CopiedFrom>,
+    /// The prefix as it was written, with its placeholders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_template: Option<CloudText>,
     /// When `files rm` deleted the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed_at: Option<DateTime<Utc>>,
@@ -284,6 +287,7 @@ impl Record {
             warnings: Vec::new(),
             owes_download: false,
             copied_from: request.copied_from.clone(),
+            prefix_template: request.prefix_template.clone(),
             removed_at: None,
             unknown_fields: serde_json::Map::new(),
         }
@@ -544,6 +548,7 @@ mod tests {
             format: ImageFormat::Raw,
             scope: DiskScope::WholeMachine,
             role: "CVM_QcsRole".parse().expect("role"),
+            prefix_template: None,
             copied_from: None,
         };
         let files = names.iter().map(|(snapshot, disk, names)| {

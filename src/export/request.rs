@@ -23,6 +23,8 @@ pub struct ExportRequest {
     pub bucket: BucketName,
     /// The start of the files' names; `None` for names without one.
     pub prefix: Option<Prefix>,
+    /// The prefix as it was written, with its placeholders.
+    pub prefix_template: Option<CloudText>,
     /// The format of the files.
     pub format: ImageFormat,
     /// Which of the image's disks are exported.
@@ -247,6 +249,12 @@ impl DeviceNames {
 pub struct PrefixTemplate(String);
 
 impl PrefixTemplate {
+    /// The template as it was written, for the record.
+    #[must_use]
+    pub fn as_written(&self) -> CloudText {
+        CloudText::new(&self.0)
+    }
+
     /// Whether the image's name must be known to expand it.
     #[must_use]
     pub fn needs_image_name(&self) -> bool {
@@ -315,7 +323,10 @@ impl std::str::FromStr for PrefixTemplate {
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+
     use super::*;
+    use crate::export::record::Record;
 
     fn request(prefix: Option<&str>) -> ExportRequest {
         ExportRequest {
@@ -326,6 +337,7 @@ mod tests {
             format: ImageFormat::Raw,
             scope: DiskScope::WholeMachine,
             role: "CVM_QcsRole".parse().expect("role"),
+            prefix_template: None,
             copied_from: None,
         }
     }
@@ -385,6 +397,28 @@ mod tests {
     fn a_prefix_that_leaves_no_room_for_the_names_is_refused() {
         let request = request(Some(&"p".repeat(840)));
         assert!(request.predict_files(&disks()).is_err());
+    }
+
+    #[test]
+    fn a_record_keeps_the_prefix_as_it_was_written() {
+        let template: PrefixTemplate = "nightly/{image_name}-{date}".parse().expect("a template");
+        let request = ExportRequest {
+            prefix_template: Some(template.as_written()),
+            ..request(Some("nightly/web01-20261124"))
+        };
+        let record = Record::begin(&request, Vec::new(), DateTime::UNIX_EPOCH);
+        let read = Record::from_json(&record.to_json()).expect("a record");
+        let written = read.prefix_template.as_ref().map(CloudText::as_str);
+        assert_eq!(written, Some("nightly/{image_name}-{date}"));
+
+        // One of an earlier version has none.
+        let mut earlier: serde_json::Value =
+            serde_json::from_slice(&record.to_json()).expect("JSON");
+        let fields = earlier.as_object_mut().expect("an object");
+        fields.remove("prefix_template").expect("it was there");
+        let earlier = Record::from_json(earlier.to_string().as_bytes()).expect("a record");
+        assert_eq!(earlier.prefix_template, None);
+        assert!(!String::from_utf8_lossy(&earlier.to_json()).contains("prefix_template"));
     }
 
     #[test]

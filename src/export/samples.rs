@@ -29,6 +29,7 @@ pub(super) fn request() -> ExportRequest {
         format: ImageFormat::Raw,
         scope: DiskScope::WholeMachine,
         role: "CVM_QcsRole".parse().expect("role"),
+        prefix_template: None,
         copied_from: None,
     }
 }

@@ -198,6 +198,7 @@ impl RequestArgs {
             region: destination.region.clone(),
             bucket: destination.bucket.clone(),
             prefix,
+            prefix_template: self.prefix.as_ref().map(PrefixTemplate::as_written),
             format: self.format,
             scope: self.scope(),
             role: self.role_name.clone(),

@@ -255,6 +255,7 @@ fn stand_in(
         format: ImageFormat::default(),
         scope: DiskScope::default(),
         role: role.clone(),
+        prefix_template: None,
         copied_from: None,
     })
 }
