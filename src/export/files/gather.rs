@@ -117,6 +117,9 @@ impl Listing {
     /// Takes an object in that may be of an export, or counts it.
     fn take(&mut self, scope: &Scope, found: VersionEntry) {
         let name = Name::of(&found.object.key);
+        if matches!(name, Some(Name::Lease { .. })) {
+            return;
+        }
         let is_covered = name
             .as_ref()
             .is_some_and(|name| scope.prefix.covers(name.prefix()));
@@ -152,7 +155,9 @@ async fn list(exporter: &Exporter, scope: &Scope) -> Result<Listing, Error> {
             }
             let markers = page.markers.into_iter();
             listing.markers.extend(markers.filter(|marker| {
-                Name::of(&marker.key).is_some_and(|name| scope.prefix.covers(name.prefix()))
+                Name::of(&marker.key).is_some_and(|name| {
+                    !matches!(name, Name::Lease { .. }) && scope.prefix.covers(name.prefix())
+                })
             }));
             let Some(next) = page.next else {
                 return Ok(listing);

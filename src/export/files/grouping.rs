@@ -126,6 +126,7 @@ pub(super) fn may_be_of(identity: &Identity, name: &Name) -> bool {
         } => *image_id == identity.image_id && *format == identity.format,
         Name::Console { format, .. } => *format == identity.format,
         Name::Claim { image_id, .. } => *image_id == identity.image_id,
+        Name::Lease { .. } => false,
     }
 }
 

@@ -316,7 +316,8 @@ impl Files {
         let mut names = page
             .objects
             .iter()
-            .filter_map(|it| names::Name::of(&it.key));
+            .filter_map(|it| names::Name::of(&it.key))
+            .filter(|name| !matches!(name, names::Name::Lease { .. }));
         names.any(|name| start.covers(name.prefix()))
     }
 }

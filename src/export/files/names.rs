@@ -31,7 +31,19 @@ pub(super) enum Name {
         prefix: Option<Prefix>,
         image_id: ImageId,
     },
+    /// A lease of the submit: `<prefix>_<imageId>.cvm-export.lease-<format>-<number>.json`. It is neither
+    /// an export nor a record, and nothing here deletes it.
+    Lease {
+        prefix: Option<Prefix>,
+        image_id: ImageId,
+        format: ImageFormat,
+        number: u64,
+    },
 }
+
+/// What stands between the image id and the format in the key of a lease.
+const LEASE_INFIX: &str = ".cvm-export.lease-";
+const LEASE_SUFFIX: &str = ".json";
 
 impl Name {
     pub(super) fn of(key: &ObjectKey) -> Option<Self> {
@@ -43,9 +55,19 @@ impl Name {
                 image_id: image_id.parse().ok()?,
             });
         }
+        if let Some(stem) = text.strip_suffix(LEASE_SUFFIX) {
+            let (stem, lease) = stem.rsplit_once(LEASE_INFIX)?;
+            let (format, number) = lease.rsplit_once('-')?;
+            let (prefix, image_id) = last_word(stem);
+            return Some(Self::Lease {
+                prefix: prefix_of(prefix)?,
+                image_id: image_id.parse().ok()?,
+                format: format_of(format)?,
+                number: lease_number(number)?,
+            });
+        }
         let (stem, extension) = text.rsplit_once('.')?;
-        let mut formats = ImageFormat::ALL.iter().copied();
-        let format = formats.find(|format| format.extension() == extension)?;
+        let format = format_of(extension)?;
         let (rest, word) = last_word(stem);
         let letter = word.strip_prefix("xvd").map(str::as_bytes);
         if let Some([b'a'..=b'z']) = letter {
@@ -76,17 +98,31 @@ impl Name {
         match self {
             Self::Api { prefix, .. }
             | Self::Console { prefix, .. }
-            | Self::Claim { prefix, .. } => prefix.as_ref(),
+            | Self::Claim { prefix, .. }
+            | Self::Lease { prefix, .. } => prefix.as_ref(),
         }
     }
 
     /// The image, where the name tells it.
     pub(super) fn image_id(&self) -> Option<&ImageId> {
         match self {
-            Self::Api { image_id, .. } | Self::Claim { image_id, .. } => Some(image_id),
+            Self::Api { image_id, .. }
+            | Self::Claim { image_id, .. }
+            | Self::Lease { image_id, .. } => Some(image_id),
             Self::Console { .. } => None,
         }
     }
+}
+
+fn format_of(extension: &str) -> Option<ImageFormat> {
+    let mut formats = ImageFormat::ALL.iter().copied();
+    formats.find(|format| format.extension() == extension)
+}
+
+/// The number of a lease: digits alone, from 1, without leading zeros.
+fn lease_number(text: &str) -> Option<u64> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    text.parse().ok().filter(|_| is_plain)
 }
 
 /// What follows the last underscore, and what stands before it.
@@ -191,6 +227,14 @@ mod tests {
             Some(ref name @ Name::Claim { ref image_id, .. }) => {
                 format!("{} {image_id} record", prefix(name))
             }
+            Some(
+                ref name @ Name::Lease {
+                    ref image_id,
+                    format,
+                    number,
+                    ..
+                },
+            ) => format!("{} {image_id} lease {format} {number}", prefix(name)),
         }
     }
 
@@ -207,6 +251,10 @@ mod tests {
                 "a_img-1_img-2_system_snap-2.vhd",
                 "a_img-1 img-2 system snap-2 vhd",
             ),
+            (
+                "x.cvm-export.lease-raw-1_img-1_data_snap-2.raw",
+                "x.cvm-export.lease-raw-1 img-1 data snap-2 raw",
+            ),
             ("p_xvda.raw", "p xvda raw"),
             ("xvdz.vhd", "- xvdz vhd"),
             ("p_img-1.cvm-export.json", "p img-1 record"),
@@ -217,8 +265,47 @@ mod tests {
     }
 
     #[test]
+    fn leases_are_read_back_as_they_are_written() {
+        for prefix in [
+            None,
+            Some("p"),
+            Some("a/b_c"),
+            Some("x.cvm-export.lease-raw-1"),
+        ] {
+            let stem = prefix.map_or("img-1".to_owned(), |prefix| format!("{prefix}_img-1"));
+            for format in ImageFormat::ALL.iter().copied() {
+                for number in [1, 2, 10, 4_000_000_000, u64::MAX] {
+                    let text = format!(
+                        "{stem}.cvm-export.lease-{}-{number}.json",
+                        format.extension()
+                    );
+                    let expected = Name::Lease {
+                        prefix: prefix.map(|prefix| prefix.parse().expect("a prefix")),
+                        image_id: "img-1".parse().expect("an id"),
+                        format,
+                        number,
+                    };
+                    assert_eq!(name(&text), Some(expected), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn look_alikes_are_nobodys() {
         for text in [
+            "p_img-1.cvm-export.lease-raw-0.json",
+            "p_img-1.cvm-export.lease-raw-01.json",
+            "p_img-1.cvm-export.lease-raw-+1.json",
+            "p_img-1.cvm-export.lease-raw-.json",
+            "p_img-1.cvm-export.lease-raw-1",
+            "p_img-1.cvm-export.lease-raw-1.json.bak",
+            "p_img-1.cvm-export.lease-iso-1.json",
+            "p_img-1.cvm-export.lease-RAW-1.json",
+            "p_img-1.cvm-export.lease-raw.json",
+            "p_img-1.cvm-export.lease-raw-18446744073709551616.json",
+            "p_ami-1.cvm-export.lease-raw-1.json",
+            "d/img-1.cvm-export.lease-raw-1.json",
             "p_img-1_system_snap-2.raw.bak",
             "p_img-1_system_snap-2.RAW",
             "p_img-1_system_snap-2.iso",
