@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -49,13 +50,14 @@ impl InvalidValue {
     }
 }
 
-/// Declares a string newtype with `FromStr` by a check function, `Display`, and serde through both.
+/// Declares a string newtype with `FromStr` by a check function, `Display`, and serde through both. Clones share
+/// the text: a listing of a bucket holds the same names many times.
 macro_rules! identifier {
     ($(#[$meta:meta])* $name:ident, $check:path) => {
         $(#[$meta])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The identifier as it travels on the wire.
@@ -70,7 +72,7 @@ macro_rules! identifier {
 
             fn from_str(text: &str) -> Result<Self, InvalidValue> {
                 $check(text)?;
-                Ok(Self(text.to_owned()))
+                Ok(Self(text.into()))
             }
         }
 
@@ -84,7 +86,13 @@ macro_rules! identifier {
 
         impl From<$name> for String {
             fn from(value: $name) -> Self {
-                value.0
+                value.as_str().to_owned()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 
@@ -154,13 +162,13 @@ impl StorageClass {
     /// The class of what is written without naming one (COS, PUT Object, `x-cos-storage-class`).
     #[must_use]
     pub fn standard() -> Self {
-        Self("STANDARD".to_owned())
+        Self("STANDARD".into())
     }
 
     /// The class of what is written into a bucket of several zones without naming one.
     #[must_use]
     pub fn multi_az_standard() -> Self {
-        Self("MAZ_STANDARD".to_owned())
+        Self("MAZ_STANDARD".into())
     }
 
     /// The classes that the COS documentation names; the set is open, as new ones come.
@@ -178,13 +186,13 @@ impl StorageClass {
     /// Whether the COS documentation names it.
     #[must_use]
     pub fn is_documented(&self) -> bool {
-        Self::DOCUMENTED.contains(&self.0.as_str())
+        Self::DOCUMENTED.contains(&self.as_str())
     }
 
     /// In place of a name that no class can have.
     #[must_use]
     pub fn unknown() -> Self {
-        Self("UNKNOWN".to_owned())
+        Self("UNKNOWN".into())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Text that came from the network, made safe to print where it enters the program.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,16 +9,17 @@ use serde::{Deserialize, Serialize};
 ///
 /// Control characters (C0, C1, DEL, line breaks and tabs included) become one space each; the marks
 /// that reorder or hide text (bidirectional overrides, zero-width characters, the byte order mark)
-/// are removed. There is no other way to construct one, so printing a `CloudText` is always safe.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct CloudText(String);
+/// are removed. There is no other way to construct one, so printing a `CloudText` is always safe. Clones
+/// share the text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CloudText(Arc<str>);
 
 impl CloudText {
     /// Strips `raw` and keeps what can be shown.
     #[must_use]
     pub fn new(raw: &str) -> Self {
-        Self(raw.chars().filter_map(printable).collect())
+        let shown: String = raw.chars().filter_map(printable).collect();
+        Self(shown.into())
     }
 
     /// Strips `raw` and keeps its first `limit` characters, with an ellipsis where more was cut.
@@ -28,7 +30,7 @@ impl CloudText {
             shown.truncate(cut);
             shown.push('…');
         }
-        Self(shown)
+        Self(shown.into())
     }
 
     /// The text as a string slice.
@@ -108,13 +110,19 @@ impl From<String> for CloudText {
 
 impl PartialEq<str> for CloudText {
     fn eq(&self, other: &str) -> bool {
-        self.0 == other
+        *self.0 == *other
     }
 }
 
 impl PartialEq<&str> for CloudText {
     fn eq(&self, other: &&str) -> bool {
-        self.0 == *other
+        *self.0 == **other
+    }
+}
+
+impl Serialize for CloudText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
