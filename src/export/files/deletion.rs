@@ -11,19 +11,19 @@
 //! or so, and up to about a minute where COS asks to slow down. An exporter that could do this would have shown
 //! as an upload; one that begins on this machine meanwhile waits for the lock.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use futures_util::StreamExt;
 
+use super::etag::Etag;
+use super::index::Writers;
 use super::removal::{DoomedExport, DoomedObject, Part, Removal, RemovalState, Selection};
-use super::{Files, Inventory, grouping, removal};
+use super::{Files, Inventory, draft, removal};
 use crate::clock::Stopwatch;
-use crate::cloud::cos::{
-    CosClient, CosError, CosErrorKind, Deletion, KeyDeletion, ObjectMeta, Upload,
-};
+use crate::cloud::cos::{CosClient, CosError, CosErrorKind, Deletion, KeyDeletion, ObjectMeta};
 use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
 use crate::export::Exporter;
@@ -68,9 +68,16 @@ impl Files {
         selection: &Selection,
     ) -> Result<Removal, Error> {
         let mut vanished = Vec::new();
+        let listed: HashSet<&ExportId> = match selection.ids() {
+            [] => HashSet::new(),
+            _ => inventory
+                .exports
+                .iter()
+                .filter_map(|export| export.export_id.as_ref())
+                .collect(),
+        };
         for export_id in selection.ids() {
-            let mut listed = inventory.exports.iter();
-            let is_listed = listed.any(|export| export.export_id.as_ref() == Some(export_id));
+            let is_listed = listed.contains(export_id);
             if !is_listed && self.has_vanished(export_id).await? {
                 vanished.push(export_id.clone());
             }
@@ -142,7 +149,7 @@ impl Files {
             work.interrupted()?;
             let listing = work.cos().all_uploads(&work.bucket, &work.region, &start);
             let uploads = listing.await?;
-            work.chunk(chunk, &uploads).await?;
+            work.chunk(chunk, &Writers::of(&uploads)).await?;
         }
         Ok(())
     }
@@ -183,11 +190,11 @@ impl Work<'_> {
         }
     }
 
-    async fn chunk(&self, chunk: &mut [DoomedExport], uploads: &[Upload]) -> Result<(), Error> {
+    async fn chunk(&self, chunk: &mut [DoomedExport], writers: &Writers<'_>) -> Result<(), Error> {
         // By what each is of: a lock that this process holds already would be waited for in vain.
         let mut locks = BTreeMap::new();
         for export in chunk.iter_mut() {
-            match self.hold(export, uploads, &mut locks).await? {
+            match self.hold(export, writers, &mut locks).await? {
                 Ok(()) => {}
                 Err(reason) => fail(export.objects.iter_mut(), &reason),
             }
@@ -219,16 +226,13 @@ impl Work<'_> {
     async fn hold(
         &self,
         export: &DoomedExport,
-        uploads: &[Upload],
+        writers: &Writers<'_>,
         locks: &mut BTreeMap<String, Lock>,
     ) -> Result<Result<(), String>, Error> {
-        let Some(identity) = &export.listed.identity else {
+        let Some(identity) = &export.identity() else {
             return Ok(Err("nothing says which image it is of".to_owned()));
         };
-        if let Some(upload) = uploads
-            .iter()
-            .find(|upload| export.listed.is_written_by(upload))
-        {
+        if let Some(upload) = export.writer(writers) {
             return Ok(Err(format!("an upload of `{}` has begun", upload.key)));
         }
         let journal = &self.exporter.journal;
@@ -250,7 +254,7 @@ impl Work<'_> {
         let now = self.exporter.cloud.now();
         let running = journal.find(identity)?.filter(|record| {
             let is_this = Some(&record.export_id) == export.export_id.as_ref();
-            record.state.is_live() && !is_this && !grouping::is_overdue(record, now)
+            record.state.is_live() && !is_this && !draft::is_overdue(record, now)
         });
         // An export whose files are all there has only not been looked at since.
         if let Some(record) = running
@@ -263,7 +267,7 @@ impl Work<'_> {
                 .cos()
                 .head_object(&self.bucket, &self.region, key, None);
             let standing = match looking.await {
-                Ok(standing) => standing.map(|object| object.etag),
+                Ok(standing) => standing.map(|object| Etag::from(object.etag.as_str())),
                 Err(error) => return Ok(Err(not_seen(error)?)),
             };
             // Where it is gone the export may be, too: the looks at its objects will tell.

@@ -1,38 +1,29 @@
 //! Every look-up behind an inventory.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::grouping::{self, Entry, Gathered, Known};
+use super::draft::{self, Comparison, Draft};
+use super::entries::{Entries, Entry, Shared};
+use super::etag::Etag;
+use super::grouping::{self, Gathered};
+use super::index::{Images, Running, Unreadable};
 use super::names::Name;
 use super::{Inventory, Scope, StoredRecord, uploads};
-use crate::cloud::actions::cvm::Image;
 use crate::cloud::cos::{CosError, CosErrorKind, DeleteMarker, Upload, VersionEntry};
 use crate::error::{Error, ErrorKind};
 use crate::export::Exporter;
 use crate::export::claim::{self, CLAIM_LIMIT_BYTES};
 use crate::export::preflight::Fact;
-use crate::export::record::{Record, RecordState};
+use crate::export::record::Record;
 use crate::export::request::claim_key;
-use crate::model::{ImageId, ObjectKey, Prefix};
 
 /// Records that are read at once.
 const CONCURRENT_READS: usize = 16;
 const OF_FUTURE: &str = "it speaks of a time that has not come";
 
 pub(super) async fn inventory(exporter: &Exporter, scope: Scope) -> Result<Inventory, Error> {
-    let (mut own, unreadable) = exporter.journal.all()?;
-    for line in unreadable {
-        exporter.events.warn(line);
-    }
-    own.retain(|record| is_wanted(&scope, record));
-    // It may have been taken over from a bucket.
-    own.iter_mut().for_each(keep_possible_names);
-    let now = exporter.cloud.now();
-    let is_of_future = |record: &mut Record| grouping::is_of_future(record, now);
-    let of_future: Vec<Record> = own.extract_if(.., is_of_future).collect();
-
     let cos = exporter.cloud.cos();
     let versioning = cos.get_versioning(&scope.bucket, &scope.region);
     // Asked before the listing: an upload that is completed meanwhile is then seen at least once.
@@ -41,38 +32,63 @@ pub(super) async fn inventory(exporter: &Exporter, scope: Scope) -> Result<Inven
     let (versioning, listed) = tokio::join!(versioning, listed);
     let versioning = fact(versioning)?;
     let listed = fact(listed)?;
-    let listing = list(exporter, &scope).await?;
-    let mut stored = read_records(exporter, &scope, &listing.entries).await?;
-    for record in of_future {
-        let export_id = &record.export_id;
-        exporter.events.warn(format!(
-            "export `{export_id}` of the journal is left alone: {OF_FUTURE}"
-        ));
-        if let Ok(key) = claim_key(record.prefix.as_ref(), &record.image_id) {
-            stored
-                .unreadable
-                .push((key, record.prefix, record.image_id));
-        }
-    }
     let uploads = listed.known().map_or(&[][..], Vec::as_slice);
-    let images = images(exporter, &scope, &own, &stored, &listing.entries, uploads).await?;
-    let seen_at = exporter.cloud.now();
-    let gathered = Gathered {
-        bucket: scope.bucket.clone(),
-        region: scope.region.clone(),
-        entries: listing.entries,
-        markers: listing.markers,
-        records: merge(own, stored.records),
-        unreadable: stored.unreadable,
-        uploads: listed.known().cloned().unwrap_or_default(),
-        images,
-        now: seen_at,
+    let mut shared = Shared::default();
+    let Listing {
+        files,
+        claims,
+        markers,
+        others: other_objects,
+    } = list(exporter, &scope, &mut shared).await?;
+    let entries = Entries::new(files);
+    let mut records = Records {
+        exporter,
+        scope: &scope,
+        comparison: Comparison::new(&entries, uploads, &scope.bucket, &scope.region),
+        shared,
+        drafts: Vec::new(),
+        unreadable: Unreadable::default(),
     };
-    let (exports, others) = grouping::exports(&gathered)
-        .into_iter()
-        .partition(|export| scope.wants(export.image_id.as_ref(), export.copy.as_ref()));
+    records.read_own()?;
+    for page in claims {
+        records.read_stored(page).await?;
+    }
+    let Records {
+        mut drafts,
+        unreadable,
+        ..
+    } = records;
+    draft::merge(&mut drafts);
+    let images = images(exporter, &scope, &drafts, &entries, uploads).await?;
+    let seen_at = exporter.cloud.now();
+    let running = Running::of(&drafts, seen_at);
+    let of_exports = uploads::of_exports(
+        uploads,
+        &uploads::Around {
+            scope: &scope,
+            drafts: &drafts,
+            running: &running,
+            unreadable: &unreadable,
+            images: &images,
+        },
+    );
+    let mut exports = grouping::exports(Gathered {
+        bucket: &scope.bucket,
+        region: &scope.region,
+        entries,
+        drafts,
+        running: &running,
+        unreadable: &unreadable,
+        uploads,
+        images: &images,
+        now: seen_at,
+    });
+    let is_other = |export: &mut super::ListedExport| {
+        !scope.wants(export.image_id.as_ref(), export.copy.as_deref())
+    };
+    let others = exports.extract_if(.., is_other).collect();
     let uploads = match listed {
-        Fact::Known(_) => Fact::Known(uploads::of_exports(&gathered, &scope)),
+        Fact::Known(_) => Fact::Known(of_exports),
         Fact::NotPermitted(reason) => Fact::NotPermitted(reason),
         Fact::NoAnswer(reason) => Fact::NoAnswer(reason),
         Fact::NotAsked => Fact::NotAsked,
@@ -82,9 +98,9 @@ pub(super) async fn inventory(exporter: &Exporter, scope: Scope) -> Result<Inven
         others,
         uploads,
         versioning,
-        other_objects: listing.others,
+        other_objects,
         seen_at,
-        markers: gathered.markers,
+        markers,
         scope,
     })
 }
@@ -108,35 +124,53 @@ fn fact<T>(answer: Result<T, CosError>) -> Result<Fact<T>, Error> {
 /// What the listing brought.
 #[derive(Default)]
 struct Listing {
-    entries: Vec<Entry>,
+    files: Vec<Entry>,
+    /// Where records stand, page by page: each page is dropped when its records are read.
+    claims: Vec<Vec<StoredRecord>>,
     markers: Vec<DeleteMarker>,
     others: u64,
 }
 
 impl Listing {
-    /// Takes an object in that may be of an export, or counts it.
-    fn take(&mut self, scope: &Scope, found: VersionEntry) {
+    /// Takes an object in that may be of an export, or counts it. Leases are neither.
+    fn take(&mut self, scope: &Scope, found: VersionEntry, shared: &mut Shared) {
         let name = Name::of(&found.object.key);
         if matches!(name, Some(Name::Lease { .. })) {
             return;
         }
-        let is_covered = name
-            .as_ref()
-            .is_some_and(|name| scope.prefix.covers(name.prefix()));
-        if is_covered {
-            self.entries.push(Entry {
-                object: found.object,
-                name,
-                version_id: found.version_id,
-                is_latest: found.is_latest,
-            });
-        } else {
+        let Some(name) = name.filter(|name| scope.prefix.covers(name.prefix())) else {
             self.others += 1;
+            return;
+        };
+        match name {
+            Name::Api { .. } | Name::Console { .. } => self.files.push(Entry::new(found, shared)),
+            Name::Claim { .. } => {
+                let record = StoredRecord {
+                    key: found.object.key,
+                    version_id: found.version_id,
+                    is_latest: found.is_latest,
+                    size_bytes: found.object.size_bytes,
+                    etag: Etag::from(found.object.etag.as_str()),
+                    last_modified: found.object.last_modified,
+                };
+                match self.claims.last_mut() {
+                    Some(page) if page.len() < page.capacity() => page.push(record),
+                    _ => {
+                        let mut page = Vec::with_capacity(CLAIMS_A_PAGE);
+                        page.push(record);
+                        self.claims.push(page);
+                    }
+                }
+            }
+            Name::Lease { .. } => {}
         }
     }
 }
 
-async fn list(exporter: &Exporter, scope: &Scope) -> Result<Listing, Error> {
+/// Places of records that are dropped together.
+const CLAIMS_A_PAGE: usize = 1000;
+
+async fn list(exporter: &Exporter, scope: &Scope, shared: &mut Shared) -> Result<Listing, Error> {
     let cos = exporter.cloud.cos();
     let (bucket, region) = (&scope.bucket, &scope.region);
     let start = scope.prefix.keys_start();
@@ -151,7 +185,7 @@ async fn list(exporter: &Exporter, scope: &Scope) -> Result<Listing, Error> {
                 .await?;
             listing.others += page.others as u64;
             for version in page.versions {
-                listing.take(scope, version);
+                listing.take(scope, version, shared);
             }
             let markers = page.markers.into_iter();
             listing.markers.extend(markers.filter(|marker| {
@@ -183,7 +217,7 @@ async fn list(exporter: &Exporter, scope: &Scope) -> Result<Listing, Error> {
                 is_latest: true,
                 object,
             };
-            listing.take(scope, current);
+            listing.take(scope, current, shared);
         }
         if page.next_marker.is_none() {
             return Ok(listing);
@@ -192,54 +226,75 @@ async fn list(exporter: &Exporter, scope: &Scope) -> Result<Listing, Error> {
     }
 }
 
-/// The records that stand in the bucket.
-#[derive(Default)]
-struct Stored {
-    records: Vec<Known>,
-    unreadable: Vec<(ObjectKey, Option<Prefix>, ImageId)>,
+/// The records of this machine and of the bucket, each compared with the listing as soon as it is read.
+struct Records<'a> {
+    exporter: &'a Exporter,
+    scope: &'a Scope,
+    comparison: Comparison<'a>,
+    shared: Shared,
+    drafts: Vec<Draft>,
+    unreadable: Unreadable,
 }
 
-async fn read_records(
-    exporter: &Exporter,
-    scope: &Scope,
-    entries: &[Entry],
-) -> Result<Stored, Error> {
-    let claims = entries.iter().filter_map(|entry| match &entry.name {
-        Some(Name::Claim { prefix, image_id }) => Some((entry, prefix, image_id)),
-        _ => None,
-    });
-    let reads = claims.map(|(entry, prefix, image_id)| async move {
-        let read = read_record(exporter, scope, entry, prefix.as_ref(), image_id).await?;
-        Ok::<_, Error>((entry, prefix, image_id, read))
-    });
-    let reads = futures_util::stream::iter(reads).buffered(CONCURRENT_READS);
-    let reads: Vec<_> = reads.try_collect().await?;
-    let mut stored = Stored::default();
-    for (entry, prefix, image_id, read) in reads {
-        match read {
-            Ok(None) => {}
-            Ok(Some(record)) => stored.records.push(Known {
-                record,
-                stored: vec![StoredRecord {
-                    key: entry.object.key.clone(),
-                    version_id: entry.version_id.clone(),
-                    is_latest: entry.is_latest,
-                    size_bytes: entry.object.size_bytes,
-                    etag: entry.object.etag.clone(),
-                    last_modified: entry.object.last_modified,
-                }],
-            }),
-            Err(problem) => {
-                let key = &entry.object.key;
-                exporter
-                    .events
-                    .warn(format!("`{key}` is left alone: {problem}"));
-                let unreadable = (key.clone(), prefix.clone(), image_id.clone());
-                stored.unreadable.push(unreadable);
+impl Records<'_> {
+    /// Those of this machine's journal. It is read after the listing, as the records in the bucket are: an object
+    /// that has come meanwhile is another one than a record then names, and stays.
+    fn read_own(&mut self) -> Result<(), Error> {
+        let (records, unreadable) = self.exporter.journal.all()?;
+        for line in unreadable {
+            self.exporter.events.warn(line);
+        }
+        let now = self.exporter.cloud.now();
+        for mut record in records {
+            if !is_wanted(self.scope, &record) {
+                continue;
+            }
+            if draft::is_of_future(&record, now) {
+                let export_id = &record.export_id;
+                self.exporter.events.warn(format!(
+                    "export `{export_id}` of the journal is left alone: {OF_FUTURE}"
+                ));
+                if let Ok(key) = claim_key(record.prefix.as_ref(), &record.image_id) {
+                    self.unreadable.insert(key, record.prefix, record.image_id);
+                }
+                continue;
+            }
+            // It may have been taken over from a bucket.
+            draft::keep_possible_names(&mut record);
+            self.take(record, None);
+        }
+        Ok(())
+    }
+
+    /// Those that stand in the bucket.
+    async fn read_stored(&mut self, page: Vec<StoredRecord>) -> Result<(), Error> {
+        let (exporter, scope) = (self.exporter, self.scope);
+        let reads = page.into_iter().map(|stored| async move {
+            let read = read_record(exporter, scope, &stored).await?;
+            Ok::<_, Error>((stored, read))
+        });
+        let mut reads = futures_util::stream::iter(reads).buffered(CONCURRENT_READS);
+        while let Some((stored, read)) = reads.try_next().await? {
+            match read {
+                Ok(None) => {}
+                Ok(Some(record)) => self.take(record, Some(stored)),
+                Err(problem) => {
+                    let key = stored.key;
+                    let message = format!("`{key}` is left alone: {problem}");
+                    exporter.events.warn(message);
+                    if let Some(Name::Claim { prefix, image_id }) = Name::of(&key) {
+                        self.unreadable.insert(key, prefix, image_id);
+                    }
+                }
             }
         }
+        Ok(())
     }
-    Ok(stored)
+
+    fn take(&mut self, record: Record, stored: Option<StoredRecord>) {
+        let draft = self.comparison.draft(record, stored, &mut self.shared);
+        self.drafts.push(draft);
+    }
 }
 
 /// One record, or why it is none that can be used. Anybody who may write to the bucket may have written it,
@@ -247,18 +302,16 @@ async fn read_records(
 async fn read_record(
     exporter: &Exporter,
     scope: &Scope,
-    entry: &Entry,
-    prefix: Option<&Prefix>,
-    image_id: &ImageId,
+    stored: &StoredRecord,
 ) -> Result<Result<Option<Record>, String>, Error> {
     let (bucket, region) = (&scope.bucket, &scope.region);
-    let (key, version_id) = (&entry.object.key, entry.version_id.as_deref());
+    let (key, version_id) = (&stored.key, stored.version_id.as_deref());
     let reading =
         exporter
             .cloud
             .cos()
             .get_small_object(bucket, region, key, version_id, CLAIM_LIMIT_BYTES);
-    if entry.object.size_bytes > CLAIM_LIMIT_BYTES as u64 {
+    if stored.size_bytes > CLAIM_LIMIT_BYTES as u64 {
         return Ok(Err("it is too large for a record".to_owned()));
     }
     let body = match reading.await {
@@ -271,76 +324,16 @@ async fn read_record(
         Ok(record) => record,
         Err(problem) => return Ok(Err(problem.to_string())),
     };
-    let is_its_own = record.bucket == *bucket
-        && record.prefix.as_ref() == prefix
-        && record.image_id == *image_id
-        && record.names_itself();
-    if !is_its_own {
+    let is_in_place =
+        claim_key(record.prefix.as_ref(), &record.image_id).is_ok_and(|own| own == *key);
+    if !is_in_place || record.bucket != *bucket || !record.names_itself() {
         return Ok(Err("it is a copy of another place's record".to_owned()));
     }
-    if grouping::is_of_future(&record, exporter.cloud.now()) {
+    if draft::is_of_future(&record, exporter.cloud.now()) {
         return Ok(Err(OF_FUTURE.to_owned()));
     }
-    keep_possible_names(&mut record);
+    draft::keep_possible_names(&mut record);
     Ok(Ok(Some(record)))
-}
-
-/// Takes away the names that no file of the export can have.
-fn keep_possible_names(record: &mut Record) {
-    let identity = record.identity();
-    let can_have =
-        |key: &ObjectKey| Name::of(key).is_some_and(|name| grouping::may_be_of(&identity, &name));
-    for file in &mut record.files {
-        file.names.retain(|name| can_have(&name.key));
-        file.object.take_if(|object| !can_have(&object.key));
-    }
-}
-
-/// Every export once, those with a record in the bucket first, the newest first: what two records claim is
-/// the newer one's.
-fn merge(own: Vec<Record>, stored: Vec<Known>) -> Vec<Known> {
-    let mut merged: BTreeMap<_, Known> = BTreeMap::new();
-    let own = own.into_iter().map(|record| Known {
-        record,
-        stored: Vec::new(),
-    });
-    for mut known in own.chain(stored) {
-        let export_id = known.record.export_id.clone();
-        match merged.remove(&export_id) {
-            None => {}
-            Some(other) => {
-                known.stored.extend(other.stored);
-                // Whoever has noted the end of a download has seen it.
-                let owes_download = known.record.owes_download && other.record.owes_download;
-                if progress(&other.record) >= progress(&known.record) {
-                    known.record = other.record;
-                }
-                known.record.owes_download = owes_download;
-            }
-        }
-        merged.insert(export_id, known);
-    }
-    let mut merged: Vec<Known> = merged.into_values().collect();
-    merged.sort_by_key(|known| {
-        let created_at = known.record.created_at;
-        (known.stored.is_empty(), std::cmp::Reverse(created_at))
-    });
-    merged
-}
-
-/// How much a record knows: one that has seen the end knows more.
-fn progress(record: &Record) -> (u8, usize) {
-    let stage = match record.state {
-        RecordState::Queued => 0,
-        RecordState::Intended => 1,
-        RecordState::Submitted => 2,
-        RecordState::Complete
-        | RecordState::Failed
-        | RecordState::Refused
-        | RecordState::Abandoned => 3,
-    };
-    let objects = record.files.iter().filter(|file| file.object.is_some());
-    (stage, objects.count())
 }
 
 /// The account's images, where a name of the API stands that no record names, or is being written. Without the right to list
@@ -348,36 +341,30 @@ fn progress(record: &Record) -> (u8, usize) {
 async fn images(
     exporter: &Exporter,
     scope: &Scope,
-    own: &[Record],
-    stored: &Stored,
-    entries: &[Entry],
+    drafts: &[Draft],
+    entries: &Entries,
     uploads: &[Upload],
-) -> Result<Vec<Image>, Error> {
-    let records = own
-        .iter()
-        .chain(stored.records.iter().map(|known| &known.record));
-    let recorded: BTreeSet<(&ObjectKey, &str)> = records
-        .flat_map(|record| &record.files)
-        .filter_map(|file| file.object.as_ref())
-        .map(|object| (&object.key, object.etag.as_str()))
-        .collect();
-    let is_open = |entry: &Entry| {
-        let object = (&entry.object.key, entry.object.etag.as_str());
-        matches!(entry.name, Some(Name::Api { .. })) && !recorded.contains(&object)
-    };
+) -> Result<Images, Error> {
+    let mut is_recorded = vec![false; entries.list.len()];
+    for place in drafts.iter().flat_map(Draft::its) {
+        is_recorded[place] = true;
+    }
+    let mut open = entries.list.iter().zip(is_recorded);
+    let has_open = open
+        .any(|(entry, is_recorded)| !is_recorded && matches!(entry.name(), Some(Name::Api { .. })));
     let is_of_api = |upload: &Upload| matches!(Name::of(&upload.key), Some(Name::Api { .. }));
-    if !entries.iter().any(is_open) && !uploads.iter().any(is_of_api) {
-        return Ok(Vec::new());
+    if !has_open && !uploads.iter().any(is_of_api) {
+        return Ok(Images::default());
     }
     match exporter.images(&scope.region, &[]).await {
-        Ok(images) => Ok(images),
+        Ok(images) => Ok(Images::new(images)),
         Err(error) if error.kind() == ErrorKind::Credentials => Err(error),
         Err(error) => {
             exporter.events.warn(format!(
                 "the account's images could not be listed ({error}), so names alone prove nothing; \
                  allow `cvm:DescribeImages`"
             ));
-            Ok(Vec::new())
+            Ok(Images::default())
         }
     }
 }

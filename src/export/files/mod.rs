@@ -4,31 +4,39 @@
 //! listing, records, uploads, images ─► grouping (pure) ─► inventory ─► selection (pure) ─► removal ─► deletion
 //! ```
 //!
+//! A bucket may hold a hundred thousand exports. Everything is looked up by its key, and an export takes a
+//! kilobyte: records are dropped once they are compared with the listing, and texts are shared.
+//!
 //! [`Files`] is the door. Nothing is deleted that is not proven to be of an export, and nothing of an
 //! export that runs or may run.
 
 mod deletion;
+mod draft;
+mod entries;
+mod etag;
 mod gather;
 mod grouping;
+mod index;
 mod names;
 mod removal;
 mod uploads;
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::cloud::cos::{DeleteMarker, Versioning};
 use crate::error::Error;
 use crate::export::Exporter;
 use crate::export::outcome::ExportedCopy;
 use crate::export::preflight::Fact;
-use crate::export::request::{DiskRole, Identity};
+use crate::export::request::DiskRole;
 use crate::model::{
     BucketName, CloudText, ExportId, ImageFormat, ImageId, ObjectKey, Prefix, Region, SnapshotId,
 };
 
+pub use etag::Etag;
 pub use names::PrefixFilter;
 pub use removal::{DoomedExport, DoomedObject, Part, Removal, RemovalState, Selection, Stay};
 pub use uploads::{AbortPlan, DoomedUpload};
@@ -148,11 +156,14 @@ pub struct ListedExport {
     pub image_id: Option<ImageId>,
     /// The copy that was exported in place of the image, where one was made.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub copy: Option<ExportedCopy>,
+    pub copy: Option<Box<ExportedCopy>>,
     /// The image's name, where it is known.
     pub image_name: Option<CloudText>,
     /// The start of its files' names.
     pub prefix: Option<Prefix>,
+    /// The prefix as it was written, with its placeholders, where a record tells it.
+    #[serde(rename = "prefix_template")]
+    pub template: Option<CloudText>,
     /// The files' format.
     pub format: ImageFormat,
     /// How whole it is.
@@ -168,19 +179,16 @@ pub struct ListedExport {
     /// Its records in the bucket.
     pub records: Vec<StoredRecord>,
     /// Why nothing of it may be deleted now.
-    pub blocked: Option<Blocked>,
-    /// What would make another export write the same files.
-    #[serde(skip)]
-    pub(crate) identity: Option<Identity>,
+    pub blocked: Option<Box<Blocked>>,
     /// Whether its record says that its files were to be fetched, and have not all arrived.
     #[serde(skip)]
     pub(crate) owes_download: bool,
     /// Whether nothing is left of it but the record that it was complete.
     #[serde(skip)]
     pub(crate) is_record_alone: bool,
-    /// Every key under which its files may appear.
+    /// The keys by the API's rule under which its record expects files.
     #[serde(skip)]
-    pub(crate) watched: BTreeSet<ObjectKey>,
+    pub(crate) watched: Box<[ObjectKey]>,
 }
 
 /// One file of an export.
@@ -195,13 +203,14 @@ pub struct ListedFile {
     /// System or data, where that is known.
     pub disk: Option<DiskRole>,
     /// The disk's name by the console's rule, where that is known.
-    pub device: Option<String>,
+    #[serde(serialize_with = "text")]
+    pub device: Option<Arc<str>>,
     /// The disk's snapshot, where that is known.
     pub snapshot_id: Option<SnapshotId>,
     /// Its size.
     pub size_bytes: u64,
     /// Its ETag.
-    pub etag: String,
+    pub etag: Etag,
     /// Its storage class.
     pub storage_class: CloudText,
     /// When it was written.
@@ -211,6 +220,11 @@ pub struct ListedFile {
     /// Why nothing does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub doubt: Option<&'static str>,
+}
+
+/// A shared text as any other.
+fn text<S: Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    text.as_deref().serialize(serializer)
 }
 
 /// A record that stands in the bucket.
@@ -226,7 +240,7 @@ pub struct StoredRecord {
     pub size_bytes: u64,
     /// Its ETag.
     #[serde(skip)]
-    pub(crate) etag: String,
+    pub(crate) etag: Etag,
     /// When it was written.
     #[serde(skip)]
     pub(crate) last_modified: Option<DateTime<Utc>>,

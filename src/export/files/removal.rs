@@ -1,19 +1,23 @@
 //! What is to be deleted, and why the rest stays. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{Blocked, Inventory, ListedExport, ListedState, Proof, Scope};
-use crate::cloud::cos::Versioning;
+use super::etag::Etag;
+use super::index::{Writers, Written};
+use super::{Blocked, Inventory, ListedExport, ListedState, Proof, Scope, StoredRecord};
+use crate::cloud::cos::{DeleteMarker, Upload, Versioning};
 use crate::error::{Error, ErrorKind};
 use crate::export::outcome::ExportedCopy;
 use crate::export::preflight::Fact;
 use crate::export::request::{Identity, claim_key};
-use crate::model::{CloudText, ExportId, ImageFormat, ImageId, ObjectKey, Prefix, shell_line};
+use crate::model::{
+    BucketName, CloudText, ExportId, ImageFormat, ImageId, ObjectKey, Prefix, shell_line,
+};
 
 /// Which exports are to go. It always names or excepts some: one that says nothing would mean them all.
 #[derive(Clone, Debug)]
@@ -117,7 +121,7 @@ pub struct DoomedObject {
     pub storage_class: Option<CloudText>,
     /// The ETag of what was proven to be the export's.
     #[serde(skip)]
-    pub(crate) etag: String,
+    pub(crate) etag: Etag,
     /// When that was written.
     #[serde(skip)]
     pub(crate) last_modified: Option<DateTime<Utc>>,
@@ -135,7 +139,7 @@ pub struct DoomedExport {
     pub image_id: Option<ImageId>,
     /// The copy that was exported in place of the image, where one was made.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub copy: Option<ExportedCopy>,
+    pub copy: Option<Box<ExportedCopy>>,
     /// The start of its files' names.
     pub prefix: Option<Prefix>,
     /// The files' format.
@@ -146,12 +150,18 @@ pub struct DoomedExport {
     pub age_seconds: Option<u64>,
     /// Its objects, the records last.
     pub objects: Vec<DoomedObject>,
-    /// What was listed of it.
+    /// Its bucket.
     #[serde(skip)]
-    pub(crate) listed: ListedExport,
+    pub(crate) bucket: BucketName,
+    /// The keys by the API's rule under which its record expects files.
+    #[serde(skip)]
+    pub(crate) watched: Box<[ObjectKey]>,
+    /// Whether every file was there.
+    #[serde(skip)]
+    pub(crate) is_complete: bool,
     /// The key of its record, and the ETag of what stands there.
     #[serde(skip)]
-    pub(crate) claim: Option<(ObjectKey, Option<String>)>,
+    pub(crate) claim: Option<(ObjectKey, Option<Etag>)>,
 }
 
 /// What stays, and why.
@@ -202,7 +212,53 @@ impl DoomedExport {
     /// How people call it.
     #[must_use]
     pub fn title(&self) -> String {
-        self.listed.title()
+        title(
+            self.export_id.as_ref(),
+            self.image_id.as_ref(),
+            self.prefix.as_ref(),
+        )
+    }
+
+    /// What would make another export write the same files; `None` if nothing says which image it is of.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        let copy = self.copy.as_ref().map(|copy| &copy.image_id);
+        Some(Identity {
+            bucket: self.bucket.clone(),
+            image_id: copy.or(self.image_id.as_ref())?.clone(),
+            prefix: self.prefix.clone(),
+            format: self.format,
+        })
+    }
+
+    /// The upload that writes one of its files, or may by its name.
+    pub(super) fn writer<'u>(&self, writers: &Writers<'u>) -> Option<&'u Upload> {
+        let files = self
+            .objects
+            .iter()
+            .filter(|object| object.part == Part::File);
+        writers.find(Written {
+            files: files.map(|object| &object.key),
+            watched: &self.watched,
+            identity: self.identity(),
+            is_complete: self.is_complete,
+        })
+    }
+}
+
+/// How people call an export: by its id, or by what is known of it.
+fn title(
+    export_id: Option<&ExportId>,
+    image_id: Option<&ImageId>,
+    prefix: Option<&Prefix>,
+) -> String {
+    match (export_id, image_id, prefix) {
+        (Some(id), Some(image_id), _) => format!("export `{id}` of image `{image_id}`"),
+        (_, Some(image_id), Some(prefix)) => {
+            format!("the export of image `{image_id}` under prefix `{prefix}`")
+        }
+        (_, Some(image_id), None) => format!("the export of image `{image_id}` without prefix"),
+        (_, None, Some(prefix)) => format!("the files under prefix `{prefix}`"),
+        (_, None, None) => "the files without prefix".to_owned(),
     }
 }
 
@@ -210,15 +266,11 @@ impl ListedExport {
     /// How people call it: by its id, or by what is known of it.
     #[must_use]
     pub fn title(&self) -> String {
-        match (&self.export_id, &self.image_id, &self.prefix) {
-            (Some(id), Some(image_id), _) => format!("export `{id}` of image `{image_id}`"),
-            (_, Some(image_id), Some(prefix)) => {
-                format!("the export of image `{image_id}` under prefix `{prefix}`")
-            }
-            (_, Some(image_id), None) => format!("the export of image `{image_id}` without prefix"),
-            (_, None, Some(prefix)) => format!("the files under prefix `{prefix}`"),
-            (_, None, None) => "the files without prefix".to_owned(),
-        }
+        title(
+            self.export_id.as_ref(),
+            self.image_id.as_ref(),
+            self.prefix.as_ref(),
+        )
     }
 
     /// The command that watches it on this machine: by its id where the journal knows it, as `is_known` says.
@@ -233,14 +285,10 @@ impl ListedExport {
         if let Some(prefix) = &self.prefix {
             flag("--prefix", prefix.as_str());
         }
-        if let Some(identity) = &self.identity {
+        if let Some(identity) = self.identity() {
             flag("--id", identity.image_id.as_str());
         }
         shell_line(&words)
-    }
-
-    fn identity(&self) -> Option<&Identity> {
-        self.identity.as_ref()
     }
 }
 
@@ -262,25 +310,25 @@ pub(super) fn select(
     let mut stays = Vec::new();
     let choices = choices(&inventory, selection, is_removed, &mut stays)?;
     refuse_running(&inventory.exports, &choices, selection, is_known)?;
-    let mut doomed = Vec::new();
-    for (export, choice) in inventory.exports.iter().zip(choices) {
+    let lookup = Lookup::of(&inventory);
+    let standing = standing(&inventory);
+    let mut exports = Vec::new();
+    let mut left = Vec::new();
+    for (export, choice) in inventory.exports.into_iter().zip(choices) {
         let why = match (choice, &export.blocked) {
             (Choice::NotMeant, _) => continue,
             (Choice::Keep(why), _) => why,
             (Choice::Remove, Some(blocked)) => blocked.reason().to_owned(),
             (Choice::Remove, None) => {
-                doomed.push(export);
+                exports.extend(doom(export, &lookup, &mut left));
                 continue;
             }
         };
         let what = export.title();
         stays.push(Stay { what, why });
     }
-    let doomed = doomed.into_iter();
-    let mut exports: Vec<DoomedExport> = doomed
-        .filter_map(|export| doom(export, &inventory, &mut stays))
-        .collect();
-    add_markers(&mut exports, &inventory);
+    stays.append(&mut left);
+    add_markers(&mut exports, standing, inventory.markers);
     Ok(Removal {
         versioning: inventory.versioning.known().copied(),
         scope: inventory.scope,
@@ -325,13 +373,11 @@ fn named(
     stays: &mut Vec<Stay>,
 ) -> Result<Vec<Choice>, Error> {
     let exports = &inventory.exports;
-    for id in ids {
-        let is_there = exports
-            .iter()
-            .any(|export| export.export_id.as_ref() == Some(id));
-        if is_there {
-            continue;
-        }
+    let listed: HashSet<&ExportId> = exports
+        .iter()
+        .filter_map(|export| export.export_id.as_ref())
+        .collect();
+    for id in ids.iter().filter(|id| !listed.contains(id)) {
         if !is_removed(id) {
             let bucket = &inventory.scope.bucket;
             return Err(Error::new(
@@ -347,6 +393,7 @@ fn named(
             why: "it is deleted already".to_owned(),
         });
     }
+    let ids: HashSet<&ExportId> = ids.iter().collect();
     let chosen = exports.iter().map(|export| {
         let id = export.export_id.as_ref();
         match id.is_some_and(|id| ids.contains(id)) {
@@ -402,7 +449,7 @@ fn refuse_running(
         .iter()
         .zip(choices)
         .filter(|(_, choice)| matches!(choice, Choice::Remove));
-    let in_the_way = meant.find_map(|(export, _)| match &export.blocked {
+    let in_the_way = meant.find_map(|(export, _)| match export.blocked.as_deref() {
         Some(Blocked::UnreadableRecord { .. }) if !selection.is_named() => None,
         Some(blocked) => Some((export, blocked)),
         None => None,
@@ -455,63 +502,105 @@ fn unseen_uploads<T>(uploads: &Fact<T>, reason: &str) -> Error {
     .with_hint(uploads_hint(uploads))
 }
 
-/// What goes of one export: its files that are proven, and its records where no file stays.
-fn doom(
-    export: &ListedExport,
-    inventory: &Inventory,
-    stays: &mut Vec<Stay>,
-) -> Option<DoomedExport> {
-    let (proven, open): (Vec<_>, Vec<_>) = export
-        .files
-        .iter()
-        .partition(|file| file.proof != Proof::None);
-    for file in &open {
-        stays.push(Stay {
-            what: format!("`{}`", file.key),
-            why: file
-                .doubt
-                .unwrap_or("nothing proves whose it is")
-                .to_owned(),
-        });
+/// What of the inventory is looked up for each export that goes.
+struct Lookup {
+    /// Objects that took the place of a file.
+    foreign: HashSet<ObjectKey>,
+    /// What stands under the keys of records that are not where their export is.
+    standing: HashMap<ObjectKey, Etag>,
+}
+
+impl Lookup {
+    fn of(inventory: &Inventory) -> Self {
+        let all = || inventory.exports.iter().chain(&inventory.others);
+        let files = all().flat_map(|export| &export.files);
+        let foreign = files
+            .filter(|file| file.proof == Proof::None && file.snapshot_id.is_some())
+            .map(|file| file.key.clone())
+            .collect();
+        let stray = all().filter(|export| own_record(export).is_none());
+        let stray: HashSet<ObjectKey> = stray.filter_map(record_key).collect();
+        let records = all().flat_map(|export| &export.records);
+        let standing = records
+            .filter(|record| record.is_latest && stray.contains(&record.key))
+            .map(|record| (record.key.clone(), record.etag.clone()))
+            .collect();
+        Self { foreign, standing }
     }
-    let mut objects: Vec<DoomedObject> = proven
-        .into_iter()
-        .map(|file| DoomedObject {
-            key: file.key.clone(),
-            version_id: file.version_id.clone(),
+
+    /// Where the record of an export of these names stands, and which object that is now, whoever's it is.
+    fn claim_of(&self, export: &ListedExport) -> Option<(ObjectKey, Option<Etag>)> {
+        if let Some(record) = own_record(export) {
+            return Some((record.key.clone(), Some(record.etag.clone())));
+        }
+        let key = record_key(export)?;
+        let etag = self.standing.get(&key).cloned();
+        Some((key, etag))
+    }
+}
+
+/// Where the record of an export of these names stands.
+fn record_key(export: &ListedExport) -> Option<ObjectKey> {
+    let identity = export.identity()?;
+    claim_key(identity.prefix.as_ref(), &identity.image_id).ok()
+}
+
+/// The record of an export that a GET brings; it stands in its own place.
+fn own_record(export: &ListedExport) -> Option<&StoredRecord> {
+    export.records.iter().find(|record| record.is_latest)
+}
+
+/// What goes of one export: its files that are proven, and its records where no file stays.
+fn doom(export: ListedExport, lookup: &Lookup, stays: &mut Vec<Stay>) -> Option<DoomedExport> {
+    let claim = lookup.claim_of(&export);
+    let is_complete = export.state == ListedState::Complete;
+    let mut objects = Vec::with_capacity(export.files.len() + export.records.len());
+    let mut is_whole = true;
+    for file in export.files {
+        if file.proof == Proof::None {
+            is_whole = false;
+            stays.push(Stay {
+                what: format!("`{}`", file.key),
+                why: file
+                    .doubt
+                    .unwrap_or("nothing proves whose it is")
+                    .to_owned(),
+            });
+            continue;
+        }
+        objects.push(DoomedObject {
+            key: file.key,
+            version_id: file.version_id,
             part: Part::File,
             size_bytes: file.size_bytes,
             state: RemovalState::Planned,
             error: None,
-            storage_class: Some(file.storage_class.clone()),
-            etag: file.etag.clone(),
+            storage_class: Some(file.storage_class),
+            etag: file.etag,
             last_modified: file.last_modified,
             is_version: false,
-        })
-        .collect();
-    // The record alone says of an object that took the place of a file that it is another: without it the
-    // object's name would prove that it is this export's.
-    let all = inventory.exports.iter().chain(&inventory.others);
-    let replaced = all.flat_map(|other| &other.files).find(|file| {
-        let is_foreign = file.proof == Proof::None && file.snapshot_id.is_some();
-        is_foreign && export.watched.contains(&file.key)
-    });
-    if let (Some(file), Some(record)) = (replaced, export.records.first()) {
-        stays.push(Stay {
-            what: format!("`{}`", record.key),
-            why: format!("it tells that `{}` is not this export's", file.key),
         });
     }
-    if open.is_empty() && replaced.is_none() {
-        objects.extend(export.records.iter().map(|record| DoomedObject {
-            key: record.key.clone(),
-            version_id: record.version_id.clone(),
+    // The record alone says of an object that took the place of a file that it is another: without it the
+    // object's name would prove that it is this export's.
+    let mut watched = export.watched.iter();
+    let replaced = watched.find(|key| lookup.foreign.contains(*key));
+    if let (Some(key), Some(record)) = (replaced, export.records.first()) {
+        stays.push(Stay {
+            what: format!("`{}`", record.key),
+            why: format!("it tells that `{key}` is not this export's"),
+        });
+    }
+    if is_whole && replaced.is_none() {
+        objects.extend(export.records.into_iter().map(|record| DoomedObject {
+            key: record.key,
+            version_id: record.version_id,
             part: Part::Record,
             size_bytes: record.size_bytes,
             state: RemovalState::Planned,
             error: None,
             storage_class: None,
-            etag: record.etag.clone(),
+            etag: record.etag,
             last_modified: record.last_modified,
             is_version: false,
         }));
@@ -520,75 +609,91 @@ fn doom(
         return None;
     }
     Some(DoomedExport {
-        export_id: export.export_id.clone(),
-        image_id: export.image_id.clone(),
-        copy: export.copy.clone(),
-        prefix: export.prefix.clone(),
+        export_id: export.export_id,
+        image_id: export.image_id,
+        copy: export.copy,
+        prefix: export.prefix,
         format: export.format,
         exported_at: export.exported_at,
         age_seconds: export.age_seconds,
         objects,
-        listed: export.clone(),
-        claim: claim_of(export, inventory),
+        bucket: export.bucket,
+        watched: export.watched,
+        is_complete,
+        claim,
     })
-}
-
-/// Where the record of an export of these names stands, and which object that is now, whoever's it is.
-fn claim_of(export: &ListedExport, inventory: &Inventory) -> Option<(ObjectKey, Option<String>)> {
-    let identity = export.identity()?;
-    let key = claim_key(identity.prefix.as_ref(), &identity.image_id).ok()?;
-    let records = inventory.exports.iter().flat_map(|export| &export.records);
-    let standing = records
-        .filter(|record| record.is_latest)
-        .find(|record| record.key == key);
-    let etag = standing.map(|record| record.etag.clone());
-    Some((key, etag))
 }
 
 /// Delete markers go before the versions of their keys, and only where all of these go: without the marker
 /// a version that stays would be seen again.
-fn add_markers(exports: &mut [DoomedExport], inventory: &Inventory) {
-    let mut standing: BTreeMap<&ObjectKey, usize> = BTreeMap::new();
+fn add_markers(
+    exports: &mut [DoomedExport],
+    mut standing: HashMap<ObjectKey, usize>,
+    markers: Vec<DeleteMarker>,
+) {
+    if markers.is_empty() {
+        return;
+    }
+    let mut owners: HashMap<ObjectKey, (usize, Part)> = HashMap::new();
+    for (place, export) in exports.iter().enumerate() {
+        for object in &export.objects {
+            if let Some(count) = standing.get_mut(&object.key) {
+                *count -= 1;
+                let key = object.key.clone();
+                owners.entry(key).or_insert((place, object.part));
+            }
+        }
+    }
+    let mut of_export: BTreeMap<usize, (Vec<DoomedObject>, Vec<DoomedObject>)> = BTreeMap::new();
+    for marker in markers {
+        let (0, Some((place, part))) = (
+            standing.get(&marker.key).copied().unwrap_or(1),
+            owners.get(&marker.key),
+        ) else {
+            continue;
+        };
+        let marker = DoomedObject {
+            key: marker.key,
+            version_id: Some(marker.version_id),
+            part: Part::Marker,
+            size_bytes: 0,
+            state: RemovalState::Planned,
+            error: None,
+            storage_class: None,
+            etag: Etag::default(),
+            last_modified: None,
+            is_version: false,
+        };
+        let (of_files, of_records) = of_export.entry(*place).or_default();
+        // Those of records are left to the end, with the records.
+        match part {
+            Part::File | Part::Marker => of_files.push(marker),
+            Part::Record => of_records.push(marker),
+        }
+    }
+    for (place, (of_files, of_records)) in of_export {
+        let objects = &mut exports[place].objects;
+        let records = objects.partition_point(|it| it.part != Part::Record);
+        objects.splice(records..records, of_records);
+        objects.splice(0..0, of_files);
+    }
+}
+
+/// How many objects stand under each key that has a delete marker.
+fn standing(inventory: &Inventory) -> HashMap<ObjectKey, usize> {
+    let markers = inventory.markers.iter();
+    let mut standing: HashMap<ObjectKey, usize> =
+        markers.map(|marker| (marker.key.clone(), 0)).collect();
+    if standing.is_empty() {
+        return standing;
+    }
     for export in inventory.exports.iter().chain(&inventory.others) {
         let files = export.files.iter().map(|file| &file.key);
         for key in files.chain(export.records.iter().map(|record| &record.key)) {
-            *standing.entry(key).or_default() += 1;
+            if let Some(count) = standing.get_mut(key) {
+                *count += 1;
+            }
         }
     }
-    let objects = exports.iter().flat_map(|export| &export.objects);
-    for object in objects {
-        if let Some(count) = standing.get_mut(&object.key) {
-            *count -= 1;
-        }
-    }
-    for marker in &inventory.markers {
-        if standing.get(&marker.key) != Some(&0) {
-            continue;
-        }
-        let owner = exports.iter_mut().find_map(|export| {
-            let mut objects = export.objects.iter();
-            let part = objects.find(|object| object.key == marker.key)?.part;
-            Some((export, part))
-        });
-        if let Some((export, part)) = owner {
-            let marker = DoomedObject {
-                key: marker.key.clone(),
-                version_id: Some(marker.version_id.clone()),
-                part: Part::Marker,
-                size_bytes: 0,
-                state: RemovalState::Planned,
-                error: None,
-                storage_class: None,
-                etag: String::new(),
-                last_modified: None,
-                is_version: false,
-            };
-            // Those of records are left to the end, with the records.
-            let place = match part {
-                Part::File | Part::Marker => 0,
-                Part::Record => export.objects.partition_point(|it| it.part != Part::Record),
-            };
-            export.objects.insert(place, marker);
-        }
-    }
+    standing
 }

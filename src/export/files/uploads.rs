@@ -12,16 +12,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
-use super::grouping::{Gathered, image_of, is_overdue, may_be_of, stands};
+use super::draft::Draft;
+use super::index::{Images, Running, Unreadable};
 use super::names::Name;
 use super::removal::{RemovalState, Stay, uploads_hint};
 use super::{Files, Inventory, ListedUpload, Proof, Scope};
 use crate::cloud::cos::{CosClient, CosError, CosErrorKind, Upload};
 use crate::error::{Error, ErrorKind, one_line};
-use crate::export::outcome::ExportedCopy;
 use crate::export::preflight::Fact;
-use crate::export::record::{Record, RecordFile, is_since};
-use crate::model::{ImageId, ObjectKey};
+use crate::model::ObjectKey;
 
 /// Looks at once.
 const CONCURRENT_LOOKS: usize = 8;
@@ -59,83 +58,71 @@ pub struct AbortPlan {
     pub stays: Vec<Stay>,
 }
 
+/// What uploads are compared with.
+pub(super) struct Around<'a> {
+    pub(super) scope: &'a Scope,
+    pub(super) drafts: &'a [Draft],
+    pub(super) running: &'a Running,
+    pub(super) unreadable: &'a Unreadable,
+    pub(super) images: &'a Images,
+}
+
 /// The unfinished uploads that have to do with exports.
-pub(super) fn of_exports(gathered: &Gathered, scope: &Scope) -> Vec<ListedUpload> {
-    let uploads = gathered.uploads.iter();
-    let uploads = uploads.filter_map(|upload| of_export(upload, gathered, scope));
+pub(super) fn of_exports(uploads: &[Upload], around: &Around<'_>) -> Vec<ListedUpload> {
+    // What several records may have begun is the first one's.
+    let mut beginners: Vec<Option<&Draft>> = vec![None; uploads.len()];
+    for draft in around.drafts {
+        for place in &draft.begun {
+            beginners[*place as usize].get_or_insert(draft);
+        }
+    }
+    let uploads = uploads.iter().zip(beginners);
+    let uploads = uploads.filter_map(|(upload, draft)| of_export(upload, draft, around));
     uploads
-        .filter(|upload| scope.wants(upload.image_id.as_ref(), upload.copy.as_ref()))
+        .filter(|upload| {
+            let copy = upload.copy.as_ref();
+            around.scope.wants(upload.image_id.as_ref(), copy)
+        })
         .collect()
 }
 
-fn of_export(upload: &Upload, gathered: &Gathered, scope: &Scope) -> Option<ListedUpload> {
-    let name = Name::of(&upload.key).filter(|name| scope.prefix.covers(name.prefix()));
-    let mut naming = gathered
-        .records
-        .iter()
-        .map(|known| &known.record)
-        .filter(|record| may_have_begun(record, upload, gathered));
-    let running = gathered
-        .records
-        .iter()
-        .map(|known| &known.record)
-        .find(|record| {
-            let is_its = name
-                .as_ref()
-                .is_some_and(|name| may_be_of(&record.identity(), name))
-                || record
-                    .files
-                    .iter()
-                    .flat_map(RecordFile::watched_keys)
-                    .any(|key| *key == upload.key);
-            record.state.is_live() && !is_overdue(record, gathered.now) && is_its
-        });
-    let record = naming.next();
-    if record.is_none() && !matches!(name, Some(Name::Api { .. } | Name::Console { .. })) {
+/// An upload that the export of `draft` may have begun.
+fn of_export(upload: &Upload, draft: Option<&Draft>, around: &Around<'_>) -> Option<ListedUpload> {
+    let prefix = &around.scope.prefix;
+    let name = Name::of(&upload.key).filter(|name| prefix.covers(name.prefix()));
+    if draft.is_none() && !matches!(name, Some(Name::Api { .. } | Name::Console { .. })) {
         return None;
     }
-    let proof = match (record, &name) {
+    let proof = match (draft, &name) {
         (Some(_), _) => Proof::Record,
-        (None, Some(name)) if image_of(&gathered.images, name).is_some() => Proof::Image,
+        (None, Some(name)) if around.images.of_name(name).is_some() => Proof::Image,
         _ => Proof::None,
     };
-    let image_id: Option<&ImageId> = record.map(Record::asked_image);
+    let listed = draft.map(|draft| &draft.listed);
+    let image_id = listed.and_then(|export| export.image_id.as_ref());
+    let running = name.as_ref().and_then(|name| {
+        let export_id = around.running.writer_of(name);
+        let runs = export_id.map(|export_id| format!("export `{export_id}` runs"));
+        runs.or_else(|| may_run(name, around.unreadable))
+    });
     Some(ListedUpload {
         key: upload.key.clone(),
         upload_id: upload.upload_id.clone(),
         initiated: upload.initiated,
         storage_class: upload.storage_class.clone(),
         size_bytes: None,
-        export_id: record.map(|record| record.export_id.clone()),
-        copy: record.and_then(ExportedCopy::of),
+        export_id: listed.and_then(|export| export.export_id.clone()),
+        copy: listed.and_then(|export| export.copy.as_deref().cloned()),
         image_id: image_id.or(name.as_ref().and_then(Name::image_id)).cloned(),
         proof,
-        running: running
-            .map(|record| format!("export `{}` runs", record.export_id))
-            .or_else(|| may_run(name.as_ref(), gathered)),
+        running,
     })
-}
-
-/// Whether the export of `record` may have begun `upload`: it began after the submit, and is of a file that
-/// is not complete, under whatever name.
-fn may_have_begun(record: &Record, upload: &Upload, gathered: &Gathered) -> bool {
-    let begun_since = record.submitted_at.zip(upload.initiated);
-    let is_since_submit = begun_since.is_some_and(|(start, begun)| is_since(begun, start));
-    let mut named = record
-        .files
-        .iter()
-        .filter(|file| file.watched_keys().any(|key| *key == upload.key));
-    is_since_submit && named.any(|file| !stands(record, file, &gathered.entries))
 }
 
 /// Why an upload of this name may be of an export that runs although no record says so: there is one that
 /// cannot be read.
-fn may_run(name: Option<&Name>, gathered: &Gathered) -> Option<String> {
-    let name = name?;
-    let (key, ..) = gathered.unreadable.iter().find(|(_, prefix, image_id)| {
-        let is_of_image = name.image_id().is_none_or(|of_name| of_name == image_id);
-        prefix.as_ref() == name.prefix() && is_of_image
-    })?;
+fn may_run(name: &Name, unreadable: &Unreadable) -> Option<String> {
+    let key = unreadable.of_name(name)?;
     Some(format!(
         "the record `{key}` cannot be read, so its export may run"
     ))

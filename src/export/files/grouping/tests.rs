@@ -1,8 +1,12 @@
 //! Which object is whose, case by case.
 
+use super::super::draft::{Comparison, is_of_future, merge};
+use super::super::entries::Shared;
+use super::super::etag::Etag;
 use super::*;
-use crate::export::record::{Baseline, FinishedObject};
+use crate::export::record::{Baseline, FinishedObject, Record, RecordFile};
 use crate::export::samples::{at, disks, image, key, request};
+use crate::model::ObjectKey;
 
 /// When the export of [`record`] was submitted.
 const SUBMITTED: i64 = 1_000_000;
@@ -40,14 +44,11 @@ fn complete(name: &str, etag: &str, written: i64) -> Record {
 
 fn entry(name: &str, etag: &str, written: i64) -> Entry {
     Entry {
-        object: ObjectEntry {
-            key: key(name),
-            size_bytes: DISK_BYTES,
-            etag: etag.to_owned(),
-            last_modified: Some(at(written)),
-            storage_class: "STANDARD".into(),
-        },
-        name: Name::of(&key(name)),
+        key: key(name),
+        size_bytes: DISK_BYTES,
+        etag: Etag::from(etag),
+        last_modified: Some(at(written)),
+        storage_class: "STANDARD".into(),
         version_id: None,
         is_latest: true,
     }
@@ -62,17 +63,20 @@ fn upload(name: &str) -> Upload {
     }
 }
 
-fn gathered(records: Vec<Record>, entries: Vec<Entry>) -> Gathered {
-    let known = records.into_iter().map(|record| Known {
-        record,
-        stored: Vec::new(),
-    });
-    Gathered {
-        bucket: request().bucket,
-        region: request().region,
+/// What a bucket and a journal hold.
+struct World {
+    entries: Vec<Entry>,
+    records: Vec<Record>,
+    unreadable: Vec<(ObjectKey, Option<Prefix>, ImageId)>,
+    uploads: Vec<Upload>,
+    images: Vec<Image>,
+    now: DateTime<Utc>,
+}
+
+fn gathered(records: Vec<Record>, entries: Vec<Entry>) -> World {
+    World {
         entries,
-        markers: Vec::new(),
-        records: known.collect(),
+        records,
         unreadable: Vec::new(),
         uploads: Vec::new(),
         images: Vec::new(),
@@ -80,8 +84,35 @@ fn gathered(records: Vec<Record>, entries: Vec<Entry>) -> Gathered {
     }
 }
 
+fn exports(world: &World) -> Vec<ListedExport> {
+    let request = request();
+    let entries = Entries::new(world.entries.clone());
+    let uploads = &world.uploads;
+    let mut comparison = Comparison::new(&entries, uploads, &request.bucket, &request.region);
+    let records = world.records.iter().cloned();
+    let mut drafts = records
+        .map(|record| comparison.draft(record, None, &mut Shared::default()))
+        .collect();
+    merge(&mut drafts);
+    let mut unreadable = Unreadable::default();
+    for (key, prefix, image_id) in world.unreadable.iter().cloned() {
+        unreadable.insert(key, prefix, image_id);
+    }
+    super::exports(Gathered {
+        bucket: &request.bucket,
+        region: &request.region,
+        entries,
+        running: &Running::of(&drafts, world.now),
+        drafts,
+        unreadable: &unreadable,
+        uploads,
+        images: &Images::new(world.images.clone()),
+        now: world.now,
+    })
+}
+
 /// State, proof of the first file, and whether something is in the way, for each export.
-fn shown(gathered: &Gathered) -> Vec<(ListedState, Option<Proof>, bool)> {
+fn shown(gathered: &World) -> Vec<(ListedState, Option<Proof>, bool)> {
     exports(gathered)
         .iter()
         .map(|export| {
@@ -124,7 +155,7 @@ fn the_same_bytes_of_another_time_or_size_are_another_object() {
         let mut record = complete(CONSOLE, "e1", SUBMITTED + 60);
         record.completed_at = Some(at(completed));
         let mut entry = entry(CONSOLE, "e1", written);
-        entry.object.size_bytes = size_bytes;
+        entry.size_bytes = size_bytes;
         exports(&gathered(vec![record], vec![entry])).remove(0)
     };
     let end = SUBMITTED + 60;
@@ -173,7 +204,7 @@ fn what_nobody_has_seen_complete_has_the_size_of_its_disk() {
             record.format = format;
             record.files[0].names[0].key = key(&name);
             let mut entry = entry(&name, "e1", SUBMITTED + 60);
-            entry.object.size_bytes = size_bytes;
+            entry.size_bytes = size_bytes;
             let mut gathered = gathered(vec![record], vec![entry]);
             gathered.images = vec![image(&[50])];
             gathered.now = at(SUBMITTED + 400 * DAY);
@@ -191,7 +222,7 @@ fn without_a_record_all_disks_of_the_image_make_an_export() {
         let entries = sizes.iter().map(|(disk, size_bytes)| {
             let name = format!("p_img-1_{disk}.raw");
             let mut entry = entry(&name, "e1", SUBMITTED);
-            entry.object.size_bytes = *size_bytes;
+            entry.size_bytes = *size_bytes;
             entry
         });
         let mut gathered = gathered(Vec::new(), entries.collect());
@@ -218,7 +249,7 @@ fn what_is_hidden_or_known_to_be_deleted_is_not_whole() {
     let mut hidden = base();
     hidden.entries[0].is_latest = false;
     let mut removed = base();
-    removed.records[0].record.removed_at = Some(at(SUBMITTED + 3600));
+    removed.records[0].removed_at = Some(at(SUBMITTED + 3600));
     for gathered in [hidden, removed] {
         let export = exports(&gathered).remove(0);
         assert_eq!(export.state, ListedState::Gone);
@@ -291,7 +322,7 @@ fn uploads_and_exports_of_the_same_names_are_in_the_way() {
         let record = complete(SYSTEM, "e1", SUBMITTED + 60);
         gathered(vec![record], vec![entry(SYSTEM, "e1", SUBMITTED + 60)])
     };
-    let is_blocked = |gathered: &Gathered| exports(gathered)[0].blocked.is_some();
+    let is_blocked = |gathered: &World| exports(gathered)[0].blocked.is_some();
     assert!(!is_blocked(&base()));
     for (name, expected) in [
         (SYSTEM, true),
@@ -310,10 +341,7 @@ fn uploads_and_exports_of_the_same_names_are_in_the_way() {
     let mut rival = record(RecordState::Submitted);
     rival.submitted_at = Some(at(SUBMITTED + 3600));
     let mut gathered = base();
-    gathered.records.push(Known {
-        record: rival,
-        stored: Vec::new(),
-    });
+    gathered.records.push(rival);
     assert!(is_blocked(&gathered));
     let mut gathered = base();
     let (prefix, image_id) = (request().prefix, request().image_id);
