@@ -1,5 +1,7 @@
 //! Quantities times prices: the lines of an estimate, and their sum.
 
+use std::borrow::Borrow;
+
 use serde::Serialize;
 
 use super::money::{Amount, Price};
@@ -65,19 +67,20 @@ impl Cost {
 
     /// The sum. Where a part is unknown it is, too, and says what the others cost at least.
     #[must_use]
-    pub fn sum<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Self {
+    pub fn sum<C: Borrow<Self>>(parts: impl IntoIterator<Item = C>) -> Self {
         let (mut low, mut high) = (Some(Amount::ZERO), Some(Amount::ZERO));
-        let mut reasons: Vec<&str> = Vec::new();
+        let mut reasons: Vec<String> = Vec::new();
         let mut lacks_price = false;
         for part in parts {
+            let part = part.borrow();
             let least = part.low.or(part.known_part_at_least).unwrap_or_default();
             lacks_price |= part.lacks_price;
             low = low.and_then(|low| low.checked_add(least));
             high = high.and_then(|high| high.checked_add(part.high?));
             if let Some(reason) = part.reason.as_deref()
-                && !reasons.contains(&reason)
+                && !reasons.iter().any(|known| known == reason)
             {
-                reasons.push(reason);
+                reasons.push(reason.to_owned());
             }
         }
         if let (Some(_), Some(_)) = (low, high) {
@@ -210,7 +213,7 @@ impl StoredObject {
         let stored = lines.filter(|line| line.item == Item::Storage);
         // Without a price there is none for the month, and the line says why.
         let costs = stored.map(|line| line.per_month.unwrap_or(line.cost));
-        Cost::sum(&costs.collect::<Vec<_>>())
+        Cost::sum(costs)
     }
 }
 

@@ -45,7 +45,7 @@ impl From<&str> for Etag {
         };
         // Other spellings of the same digest are other ETags.
         let etag = Self(form);
-        if is_digest && etag == *text {
+        if is_digest && etag.to_string() == text {
             return etag;
         }
         Self(Form::Other(text.into()))
@@ -70,10 +70,8 @@ impl fmt::Debug for Etag {
 
 impl PartialEq<str> for Etag {
     fn eq(&self, other: &str) -> bool {
-        match &self.0 {
-            Form::Other(text) => **text == *other,
-            _ => self.to_string() == *other,
-        }
+        let other = Self::from(other);
+        *self == other
     }
 }
 
