@@ -58,6 +58,42 @@ pub(crate) struct Printer {
     failure: Arc<Mutex<Option<io::Error>>>,
 }
 
+/// Writes JSON to stdout piece by piece, with what a terminal would act on escaped: that of a large bucket would
+/// take more memory than all that is known of it.
+struct JsonWriter<'a> {
+    printer: &'a Printer,
+    waiting: Vec<u8>,
+}
+
+impl JsonWriter<'_> {
+    const PIECE_BYTES: usize = 64 * 1024;
+
+    /// Writes what waits, up to its last whole character.
+    fn pass_on(&mut self) {
+        let end = match std::str::from_utf8(&self.waiting) {
+            Ok(text) => text.len(),
+            Err(error) => error.valid_up_to(),
+        };
+        let text = String::from_utf8_lossy(&self.waiting[..end]);
+        self.printer.write_out(printable_json(&text).as_bytes());
+        self.waiting.drain(..end);
+    }
+}
+
+impl Write for JsonWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= Self::PIECE_BYTES {
+            self.pass_on();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Printer {
     pub(crate) fn new(output: Output, loudness: Loudness, color: bool) -> Self {
         Self {
@@ -135,6 +171,11 @@ impl Printer {
         advised.collect()
     }
 
+    /// Whether data is text.
+    pub(crate) fn is_text(&self) -> bool {
+        self.output == Output::Text
+    }
+
     /// A line of data, in text mode only.
     pub(crate) fn data(&self, line: &str) {
         if self.output == Output::Text {
@@ -144,13 +185,18 @@ impl Printer {
 
     /// The result as one JSON value, where JSON was asked for.
     pub(crate) fn json(&self, result: &impl Serialize) {
-        let text = match self.output {
-            Output::Text => return,
-            Output::Json => serde_json::to_string_pretty(result),
-            Output::Ndjson => serde_json::to_string(result),
+        let mut writer = JsonWriter {
+            printer: self,
+            waiting: Vec::new(),
         };
-        let text = text.expect("results hold only strings, numbers and lists, which JSON can show");
-        self.write_out(format!("{}\n", printable_json(&text)).as_bytes());
+        let written = match self.output {
+            Output::Text => return,
+            Output::Json => serde_json::to_writer_pretty(&mut writer, result),
+            Output::Ndjson => serde_json::to_writer(&mut writer, result),
+        };
+        written.expect("results hold only strings, numbers and lists, which JSON can show");
+        writer.waiting.push(b'\n');
+        writer.pass_on();
     }
 
     /// A note for people.

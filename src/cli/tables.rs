@@ -1,5 +1,7 @@
 //! Lists for people as aligned columns without borders, so that `grep` and `awk` read them as well.
 
+use std::fmt::Write;
+
 use comfy_table::{CellAlignment, Table, presets};
 use cvm_export::estimate::{
     Amount, Bounds, Cost, Item as CostItem, Line, PriceTable, PricedUnit, Quantities, Route, Unit,
@@ -295,52 +297,115 @@ pub(crate) fn range(cost: &Cost, currency: &str) -> String {
     }
 }
 
-/// Files in buckets, a row for each, and one for an export of which no file is there.
-pub(crate) fn files(exports: &[Priced<'_>], currency: &str) -> String {
+/// Files in buckets, a row for each, and one for an export of which no file is there. `exports` is gone through
+/// twice, to measure and to print: no row is kept.
+pub(crate) fn files<'a, I: Iterator<Item = Priced<'a>>>(
+    exports: impl Fn() -> I,
+    currency: &str,
+    mut print: impl FnMut(&str),
+) {
+    const MONTH: usize = 6;
     let month = format!("{currency}/MONTH");
-    let mut table = plain(&[
-        "EXPORT", "IMAGE", "STATE", "AGE", "SIZE", "CLASS", &month, "PROOF", "OBJECT",
-    ]);
-    to_the_right(&mut table, 6);
-    let or_hyphen = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let mut rows = Vec::new();
-    for Priced { export, files, .. } in exports {
-        let start = [
-            or_hyphen(export.export_id.as_ref().map(ToString::to_string)),
-            or_hyphen(export.image_id.as_ref().map(ToString::to_string)),
-            export.state.as_str().to_owned(),
-            or_hyphen(export.age_seconds.map(age)),
-        ];
-        let address = |key: &ObjectKey, version_id: Option<&String>| {
-            let version = version_id.map_or_else(String::new, |id| format!("?versionId={id}"));
-            format!("cos://{}/{key}{version}", export.bucket)
-        };
-        for (file, cost) in export.files.iter().zip(files) {
-            let proof = match file.proof {
-                Proof::Record => "record",
-                Proof::Image => "image",
-                Proof::None => "none",
-            };
-            let row = start.iter().cloned().chain([
-                size(file.size_bytes),
-                file.storage_class.to_string(),
-                amount(cost.high),
-                proof.to_owned(),
-                address(&file.key, file.version_id.as_ref()),
-            ]);
-            rows.push(row.collect::<Vec<_>>());
-        }
-        if export.files.is_empty() {
-            let record = export.records.first();
-            let record = record.map(|record| address(&record.key, record.version_id.as_ref()));
-            let rest = ["-", "-", "-", "record"].map(str::to_owned);
-            let row = start.into_iter().chain(rest).chain([or_hyphen(record)]);
-            rows.push(row.collect());
+    let header = [
+        "EXPORT", "IMAGE", "STATE", "AGE", "SIZE", "CLASS", &month, "GROUP", "KEPT", "PROOF",
+        "OBJECT",
+    ];
+    let mut widths = header.map(str::len);
+    let mut decimals = 0;
+    for row in exports().flat_map(rows) {
+        decimals = decimals.max(decimals_of(&row[MONTH]));
+        for (width, cell) in widths.iter_mut().zip(&row) {
+            *width = (*width).max(cell.chars().count());
         }
     }
-    same_decimals(rows.iter_mut().map(|row| &mut row[6]));
-    table.add_rows(rows);
-    text(&table)
+    // Whatever the amounts have, they are shown with the decimals of the one that has most.
+    let amounts = exports().flat_map(rows).map(|row| {
+        let added = decimals.saturating_sub(decimals_of(&row[MONTH]));
+        row[MONTH].len() + if row[MONTH].contains('.') { added } else { 0 }
+    });
+    widths[MONTH] = amounts.fold(widths[MONTH], usize::max);
+    let line = |cells: &[String]| {
+        let mut line = String::new();
+        for (place, (cell, width)) in cells.iter().zip(widths).enumerate() {
+            if place == MONTH {
+                let _ = write!(line, "{cell:>width$}  ");
+            } else {
+                let _ = write!(line, "{cell:<width$}  ");
+            }
+        }
+        line.truncate(line.trim_end().len());
+        line
+    };
+    let mut text = line(&header.map(str::to_owned));
+    for mut row in exports().flat_map(rows) {
+        if row[MONTH].contains('.') {
+            let added = decimals.saturating_sub(decimals_of(&row[MONTH]));
+            row[MONTH].push_str(&"0".repeat(added));
+        }
+        if text.len() > 64 * 1024 {
+            print(&std::mem::take(&mut text));
+        } else {
+            text.push('\n');
+        }
+        text.push_str(&line(&row));
+    }
+    print(&text);
+}
+
+fn decimals_of(amount: &str) -> usize {
+    let decimals = amount.split_once('.').map(|(_, decimals)| decimals.len());
+    decimals.unwrap_or(0)
+}
+
+/// The rows of one export in the table of files.
+fn rows(priced: Priced<'_>) -> Vec<[String; 11]> {
+    let Priced {
+        export,
+        files,
+        number,
+        kept,
+        ..
+    } = priced;
+    let or_hyphen = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let start = [
+        or_hyphen(export.export_id.as_ref().map(ToString::to_string)),
+        or_hyphen(export.image_id.as_ref().map(ToString::to_string)),
+        export.state.as_str().to_owned(),
+        or_hyphen(export.age_seconds.map(age)),
+    ];
+    let address = |key: &ObjectKey, version_id: Option<&String>| {
+        let version = version_id.map_or_else(String::new, |id| format!("?versionId={id}"));
+        format!("cos://{}/{key}{version}", export.bucket)
+    };
+    let row = |held: [String; 3], proof: &str, object: String| {
+        let [id, image, state, age] = start.clone();
+        let [size, class, month] = held;
+        let (group, kept) = ((number + 1).to_string(), kept.unwrap_or("-").to_owned());
+        let proof = proof.to_owned();
+        [
+            id, image, state, age, size, class, month, group, kept, proof, object,
+        ]
+    };
+    if export.files.is_empty() {
+        let record = export.records.first();
+        let record = record.map(|record| address(&record.key, record.version_id.as_ref()));
+        let nothing = ["-"; 3].map(str::to_owned);
+        return vec![row(nothing, "record", or_hyphen(record))];
+    }
+    let files = export.files.iter().zip(files).map(|(file, cost)| {
+        let proof = match file.proof {
+            Proof::Record => "record",
+            Proof::Image => "image",
+            Proof::None => "none",
+        };
+        let held = [
+            size(file.size_bytes),
+            file.storage_class.to_string(),
+            amount(cost.high),
+        ];
+        row(held, proof, address(&file.key, file.version_id.as_ref()))
+    });
+    files.collect()
 }
 
 /// An age in its largest whole unit.

@@ -45,9 +45,9 @@ pub use authorize::{
 };
 pub use cost::{CostFacts, CostPlan, Scales, disk_sizes, route, saved, usual_class};
 pub use files::{
-    AbortPlan, Blocked, DoomedExport, DoomedObject, DoomedUpload, Etag, Files, Inventory,
-    ListedExport, ListedFile, ListedState, ListedUpload, Part, PrefixFilter, Proof, Removal,
-    RemovalState, Scope, Selection, Stay, StoredRecord,
+    AbortPlan, Blocked, DoomedExport, DoomedObject, DoomedUpload, Etag, Files, Group, GroupBy,
+    GroupPlan, Groups, Inventory, ListedExport, ListedFile, ListedState, ListedUpload, Part,
+    PrefixFilter, Proof, Removal, RemovalState, Retention, Scope, Selection, Stay, StoredRecord,
 };
 pub use image_copy::{CopyFacts, CopyPlan, CopyWishes, ImageRoom, locate_image};
 pub use journal::{Journal, JournalError};

@@ -20,7 +20,8 @@ use futures_util::StreamExt;
 
 use super::etag::Etag;
 use super::index::Writers;
-use super::removal::{DoomedExport, DoomedObject, Part, Removal, RemovalState, Selection};
+use super::removal::{DoomedExport, DoomedObject, Part, Removal, RemovalState};
+use super::retention::Selection;
 use super::{Files, Inventory, draft, removal};
 use crate::clock::Stopwatch;
 use crate::cloud::cos::{CosClient, CosError, CosErrorKind, Deletion, KeyDeletion, ObjectMeta};

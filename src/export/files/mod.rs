@@ -19,6 +19,8 @@ mod grouping;
 mod index;
 mod names;
 mod removal;
+mod retention;
+mod series;
 mod uploads;
 
 use std::sync::Arc;
@@ -38,7 +40,8 @@ use crate::model::{
 
 pub use etag::Etag;
 pub use names::PrefixFilter;
-pub use removal::{DoomedExport, DoomedObject, Part, Removal, RemovalState, Selection, Stay};
+pub use removal::{DoomedExport, DoomedObject, GroupPlan, Part, Removal, RemovalState, Stay};
+pub use retention::{Group, GroupBy, Groups, Retention, Selection};
 pub use uploads::{AbortPlan, DoomedUpload};
 
 /// Which exports are looked at.

@@ -1,14 +1,13 @@
 //! What is to be deleted, and why the rest stays. Pure.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::num::NonZeroUsize;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::etag::Etag;
 use super::index::{Writers, Written};
+use super::retention::{Choice, Groups, Retention, Selection};
 use super::{Blocked, Inventory, ListedExport, ListedState, Proof, Scope, StoredRecord};
 use crate::cloud::cos::{DeleteMarker, Upload, Versioning};
 use crate::error::{Error, ErrorKind};
@@ -18,57 +17,6 @@ use crate::export::request::{Identity, claim_key};
 use crate::model::{
     BucketName, CloudText, ExportId, ImageFormat, ImageId, ObjectKey, Prefix, shell_line,
 };
-
-/// Which exports are to go. It always names or excepts some: one that says nothing would mean them all.
-#[derive(Clone, Debug)]
-pub struct Selection(Rule);
-
-#[derive(Clone, Debug)]
-enum Rule {
-    /// These, whatever their age.
-    Named(Vec<ExportId>),
-    /// Those that both let go, where both are there.
-    Older {
-        than: Option<Duration>,
-        keep_last: Option<NonZeroUsize>,
-    },
-}
-
-impl Selection {
-    /// These exports, whatever their age; `None` where none is named.
-    #[must_use]
-    pub fn named(export_ids: Vec<ExportId>) -> Option<Self> {
-        (!export_ids.is_empty()).then_some(Self(Rule::Named(export_ids)))
-    }
-
-    /// Those whose last file is older than `than` and that are not among the newest `keep_last` complete ones
-    /// of their image; `None` where neither is given.
-    #[must_use]
-    pub fn older(than: Option<Duration>, keep_last: Option<NonZeroUsize>) -> Option<Self> {
-        (than.is_some() || keep_last.is_some()).then_some(Self(Rule::Older { than, keep_last }))
-    }
-
-    fn is_named(&self) -> bool {
-        matches!(self.0, Rule::Named(_))
-    }
-
-    /// The exports that are named.
-    pub(super) fn ids(&self) -> &[ExportId] {
-        match &self.0 {
-            Rule::Named(ids) => ids,
-            Rule::Older { .. } => &[],
-        }
-    }
-}
-
-/// What a selection means for one export.
-enum Choice {
-    Remove,
-    /// It stays, for this reason.
-    Keep(String),
-    /// Others were named.
-    NotMeant,
-}
 
 /// What an object is to its export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -148,6 +96,11 @@ pub struct DoomedExport {
     pub exported_at: Option<DateTime<Utc>>,
     /// Its age.
     pub age_seconds: Option<u64>,
+    /// Its group, where a rule by age and number has chosen it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<CloudText>,
+    /// Why it goes.
+    pub why: CloudText,
     /// Its objects, the records last.
     pub objects: Vec<DoomedObject>,
     /// Its bucket.
@@ -170,7 +123,35 @@ pub struct Stay {
     /// An export or a key.
     pub what: String,
     /// The reason.
-    pub why: String,
+    pub why: CloudText,
+    /// This tool's name for the export, if it is one as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export_id: Option<ExportId>,
+    /// Its group, where a rule by age and number has kept it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<CloudText>,
+}
+
+impl Stay {
+    pub(super) fn new(what: String, why: impl Into<CloudText>) -> Self {
+        Self {
+            what,
+            why: why.into(),
+            export_id: None,
+            group: None,
+        }
+    }
+}
+
+/// What becomes of one group.
+#[derive(Clone, Debug, Serialize)]
+pub struct GroupPlan {
+    /// What its exports have in common.
+    pub group: CloudText,
+    /// How many exports go.
+    pub goes: usize,
+    /// How many stay.
+    pub stays: usize,
 }
 
 /// A deletion: first a plan, then what became of it.
@@ -180,6 +161,10 @@ pub struct Removal {
     pub scope: Scope,
     /// Whether the bucket keeps what is deleted; `None` where nobody could tell.
     pub versioning: Option<Versioning>,
+    /// The rule by age and number, where exports were not named.
+    pub rule: Option<Retention>,
+    /// The groups that the rule was applied to.
+    pub groups: Vec<GroupPlan>,
     /// The exports that go.
     pub exports: Vec<DoomedExport>,
     /// What stays.
@@ -308,133 +293,84 @@ pub(super) fn select(
         return Err(unseen_uploads(&inventory.uploads, reason));
     }
     let mut stays = Vec::new();
-    let choices = choices(&inventory, selection, is_removed, &mut stays)?;
+    let (choices, groups) = selection.choices(&inventory, is_removed, &mut stays)?;
     refuse_running(&inventory.exports, &choices, selection, is_known)?;
     let lookup = Lookup::of(&inventory);
     let standing = standing(&inventory);
+    let mut plans = GroupPlans::of(groups);
     let mut exports = Vec::new();
     let mut left = Vec::new();
-    for (export, choice) in inventory.exports.into_iter().zip(choices) {
-        let why = match (choice, &export.blocked) {
+    let chosen = inventory.exports.into_iter().zip(choices);
+    for (place, (export, choice)) in chosen.enumerate() {
+        let (goes, why) = match (choice, &export.blocked) {
             (Choice::NotMeant, _) => continue,
-            (Choice::Keep(why), _) => why,
-            (Choice::Remove, Some(blocked)) => blocked.reason().to_owned(),
-            (Choice::Remove, None) => {
-                exports.extend(doom(export, &lookup, &mut left));
-                continue;
-            }
+            (Choice::Keep(why), _) => (false, why),
+            (Choice::Remove(_), Some(blocked)) => (false, blocked.reason().into()),
+            (Choice::Remove(why), None) => (true, why),
         };
-        let what = export.title();
-        stays.push(Stay { what, why });
+        let group = plans.group_of(place);
+        if goes {
+            let doomed = doom(export, (group, why), &lookup, &mut left);
+            plans.count(place, doomed.is_some());
+            exports.extend(doomed);
+            continue;
+        }
+        plans.count(place, false);
+        stays.push(Stay {
+            what: export.title(),
+            why,
+            export_id: export.export_id,
+            group,
+        });
     }
     stays.append(&mut left);
     add_markers(&mut exports, standing, inventory.markers);
     Ok(Removal {
         versioning: inventory.versioning.known().copied(),
         scope: inventory.scope,
+        rule: selection.retention().copied(),
+        groups: plans.list,
         exports,
         stays,
         vanished: Vec::new(),
     })
 }
 
-/// What `selection` means for each export.
-fn choices(
-    inventory: &Inventory,
-    selection: &Selection,
-    is_removed: impl Fn(&ExportId) -> bool,
-    stays: &mut Vec<Stay>,
-) -> Result<Vec<Choice>, Error> {
-    let exports = &inventory.exports;
-    let (than, keep_last) = match &selection.0 {
-        Rule::Named(ids) => return named(inventory, ids, is_removed, stays),
-        Rule::Older { than, keep_last } => (*than, *keep_last),
-    };
-    let kept = match keep_last {
-        Some(keep) => kept(exports, keep.get()),
-        None => vec![None; exports.len()],
-    };
-    let by_rules = exports.iter().zip(kept).map(|(export, kept)| {
-        let age = export.age_seconds.map(Duration::from_secs);
-        match (than, age) {
-            (Some(limit), Some(age)) if age < limit => Choice::Keep("it is younger".to_owned()),
-            (Some(_), None) => Choice::Keep("its age is not known".to_owned()),
-            _ => kept.map_or(Choice::Remove, Choice::Keep),
-        }
-    });
-    Ok(by_rules.collect())
+/// What becomes of the groups, while the exports are gone through.
+struct GroupPlans {
+    groups: Option<Groups>,
+    list: Vec<GroupPlan>,
 }
 
-/// The exports that were named; all of them must be there, or be known to be deleted.
-fn named(
-    inventory: &Inventory,
-    ids: &[ExportId],
-    is_removed: impl Fn(&ExportId) -> bool,
-    stays: &mut Vec<Stay>,
-) -> Result<Vec<Choice>, Error> {
-    let exports = &inventory.exports;
-    let listed: HashSet<&ExportId> = exports
-        .iter()
-        .filter_map(|export| export.export_id.as_ref())
-        .collect();
-    for id in ids.iter().filter(|id| !listed.contains(id)) {
-        if !is_removed(id) {
-            let bucket = &inventory.scope.bucket;
-            return Err(Error::new(
-                ErrorKind::Precondition,
-                format!("nothing of export `{id}` lies in bucket `{bucket}`; nothing was deleted"),
-            )
-            .with_hint(format!(
-                "`cvm-export files --bucket {bucket}` lists what is there"
-            )));
-        }
-        stays.push(Stay {
-            what: format!("export `{id}`"),
-            why: "it is deleted already".to_owned(),
+impl GroupPlans {
+    fn of(groups: Option<Groups>) -> Self {
+        let listed = groups.iter().flat_map(|groups| &groups.list);
+        let list = listed.map(|group| GroupPlan {
+            group: group.group.clone(),
+            goes: 0,
+            stays: 0,
         });
+        Self {
+            list: list.collect(),
+            groups,
+        }
     }
-    let ids: HashSet<&ExportId> = ids.iter().collect();
-    let chosen = exports.iter().map(|export| {
-        let id = export.export_id.as_ref();
-        match id.is_some_and(|id| ids.contains(id)) {
-            true => Choice::Remove,
-            false => Choice::NotMeant,
-        }
-    });
-    Ok(chosen.collect())
-}
 
-/// Why each export is among the last `keep` of its image; `None` where it is not.
-fn kept(exports: &[ListedExport], keep: usize) -> Vec<Option<String>> {
-    let mut counts: BTreeMap<&ImageId, usize> = BTreeMap::new();
-    let mut kept = vec![None; exports.len()];
-    for (place, export) in exports.iter().enumerate().rev() {
-        // The rest of a deletion that was broken off.
-        if export.is_record_alone {
-            continue;
-        }
-        let Some(image_id) = &export.image_id else {
-            kept[place] = Some("nothing says which image it is of".to_owned());
-            continue;
+    fn group_of(&self, place: usize) -> Option<CloudText> {
+        let groups = self.groups.as_ref()?;
+        Some(groups.group_of(place).group.clone())
+    }
+
+    fn count(&mut self, place: usize, goes: bool) {
+        let Some(groups) = &self.groups else {
+            return;
         };
-        let count = counts.entry(image_id).or_default();
-        if *count >= keep {
-            continue;
+        let plan = &mut self.list[groups.number_of(place)];
+        match goes {
+            true => plan.goes += 1,
+            false => plan.stays += 1,
         }
-        // One that is not whole must not push out a whole one.
-        let is_good = export.state == ListedState::Complete
-            && export.files.iter().all(|file| file.proof != Proof::None);
-        kept[place] = Some(if is_good {
-            *count += 1;
-            format!("it is one of the last {keep} of its image")
-        } else {
-            format!(
-                "it is {} and newer than the last {keep} of its image",
-                export.state.as_str()
-            )
-        });
     }
-    kept
 }
 
 /// Refuses the whole deletion where something that is meant runs: whoever meant it should know. One with a
@@ -448,7 +384,7 @@ fn refuse_running(
     let mut meant = exports
         .iter()
         .zip(choices)
-        .filter(|(_, choice)| matches!(choice, Choice::Remove));
+        .filter(|(_, choice)| matches!(choice, Choice::Remove(_)));
     let in_the_way = meant.find_map(|(export, _)| match export.blocked.as_deref() {
         Some(Blocked::UnreadableRecord { .. }) if !selection.is_named() => None,
         Some(blocked) => Some((export, blocked)),
@@ -551,7 +487,12 @@ fn own_record(export: &ListedExport) -> Option<&StoredRecord> {
 }
 
 /// What goes of one export: its files that are proven, and its records where no file stays.
-fn doom(export: ListedExport, lookup: &Lookup, stays: &mut Vec<Stay>) -> Option<DoomedExport> {
+fn doom(
+    export: ListedExport,
+    (group, why): (Option<CloudText>, CloudText),
+    lookup: &Lookup,
+    stays: &mut Vec<Stay>,
+) -> Option<DoomedExport> {
     let claim = lookup.claim_of(&export);
     let is_complete = export.state == ListedState::Complete;
     let mut objects = Vec::with_capacity(export.files.len() + export.records.len());
@@ -559,13 +500,8 @@ fn doom(export: ListedExport, lookup: &Lookup, stays: &mut Vec<Stay>) -> Option<
     for file in export.files {
         if file.proof == Proof::None {
             is_whole = false;
-            stays.push(Stay {
-                what: format!("`{}`", file.key),
-                why: file
-                    .doubt
-                    .unwrap_or("nothing proves whose it is")
-                    .to_owned(),
-            });
+            let doubt = file.doubt.unwrap_or("nothing proves whose it is");
+            stays.push(Stay::new(format!("`{}`", file.key), doubt));
             continue;
         }
         objects.push(DoomedObject {
@@ -586,10 +522,8 @@ fn doom(export: ListedExport, lookup: &Lookup, stays: &mut Vec<Stay>) -> Option<
     let mut watched = export.watched.iter();
     let replaced = watched.find(|key| lookup.foreign.contains(*key));
     if let (Some(key), Some(record)) = (replaced, export.records.first()) {
-        stays.push(Stay {
-            what: format!("`{}`", record.key),
-            why: format!("it tells that `{key}` is not this export's"),
-        });
+        let why = format!("it tells that `{key}` is not this export's");
+        stays.push(Stay::new(format!("`{}`", record.key), why));
     }
     if is_whole && replaced.is_none() {
         objects.extend(export.records.into_iter().map(|record| DoomedObject {
@@ -616,6 +550,8 @@ fn doom(export: ListedExport, lookup: &Lookup, stays: &mut Vec<Stay>) -> Option<
         format: export.format,
         exported_at: export.exported_at,
         age_seconds: export.age_seconds,
+        group,
+        why,
         objects,
         bucket: export.bucket,
         watched: export.watched,

@@ -247,10 +247,7 @@ impl Files {
                 _ => None,
             };
             match why {
-                Some(why) => stays.push(Stay {
-                    what: format!("the upload of `{}`", upload.key),
-                    why,
-                }),
+                Some(why) => stays.push(Stay::new(format!("the upload of `{}`", upload.key), why)),
                 None => {
                     let growth = growth.unwrap_or_default();
                     let upload = ListedUpload {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::BUCKET;
 use crate::support::TestEnv;
 
-const ALL: &str = "files rm --bucket exports --older-than 0s --yes";
+const ALL: &str = "files rm --bucket exports --older-than 0s --include-newest --yes";
 /// The record of what [`TestEnv::export`] made of `img-linux001` under the prefix `p`.
 const CLAIM: &str = "p_img-linux001.cvm-export.json";
 
@@ -140,7 +140,9 @@ fn a_record_that_disproves_an_object_stays_whatever_image_is_named() {
     env.lose_home();
     // By its name the object is of the copy, and the copy is not what is named.
     let run = env
-        .line("files rm --bucket north --id img-linux001 --older-than 0s --dry-run")
+        .line(
+            "files rm --bucket north --id img-linux001 --older-than 0s --include-newest --dry-run",
+        )
         .ends_with(0);
     let stays = format!("it tells that `{key}` is not this export's");
     assert!(run.stdout.contains(&stays), "{}", run.stdout);

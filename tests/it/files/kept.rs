@@ -8,7 +8,7 @@ use crate::support::{TestEnv, fault, wait_until};
 
 const DOWNLOAD: &str = "image --id img-small --bucket exports --prefix p --poll-interval 100ms --part-size 64KiB \
                         --download here --limit-rate 1MiB";
-const ALL: &str = "files rm --bucket exports --older-than 0s --yes";
+const ALL: &str = "files rm --bucket exports --older-than 0s --include-newest --yes";
 
 impl TestEnv {
     /// Waits for a call that a fault may still hold, by its number since the faults were set.
@@ -58,9 +58,9 @@ fn what_is_not_whole_pushes_no_export_out() {
     for key in data("part") {
         env.delete(&key);
     }
-    env.line("files rm --bucket exports --keep-last 1 --yes")
+    env.line("files rm --bucket exports --keep-last 1 --group-by image --yes")
         .ends_with(0)
-        .says("it is partial and newer than the last 1")
+        .says("it is partial and newer than the newest complete export of its group")
         .says("nothing to delete");
     assert_eq!(env.keys_of("old"), old);
 }
@@ -76,7 +76,11 @@ fn what_a_record_says_of_its_end_makes_it_neither_younger_nor_older() {
     let claim = "bad_img-linux001.cvm-export.json";
     let genuine = env.record_at(claim);
     for (completed_at, line, is_deleted) in [
-        ("2099-01-01T00:00:00Z", "--keep-last 1", true),
+        (
+            "2099-01-01T00:00:00Z",
+            "--keep-last 1 --group-by image",
+            true,
+        ),
         ("2001-01-01T00:00:00Z", "--older-than 3650d", false),
     ] {
         let mut forged = genuine.clone();
@@ -101,16 +105,16 @@ fn what_is_deleted_and_kept_as_a_version_pushes_no_export_out() {
         env.export("img-linux001", "good", "");
         env.pass(3600);
         env.export("img-linux001", "bad", "");
-        env.line("files rm --bucket exports --prefix bad --older-than 0s --yes")
+        env.line("files rm --bucket exports --prefix bad --older-than 0s --include-newest --yes")
             .ends_with(0);
         let good = env.keys();
         assert_eq!(good, env.keys_of("good"));
         if is_lost {
             env.lose_home();
         }
-        env.line("files rm --bucket exports --keep-last 1 --all-versions --yes")
+        env.line("files rm --bucket exports --keep-last 1 --group-by image --all-versions --yes")
             .ends_with(0)
-            .says("it is one of the last 1 of its image");
+            .says("it is the newest complete export of its group");
         assert_eq!(env.keys(), good);
     }
 }

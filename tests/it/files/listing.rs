@@ -260,7 +260,7 @@ fn missing_rights_are_warnings_but_for_the_listing_itself() {
         .says("whether the bucket keeps versions could not be seen")
         .says("unfinished uploads could not be seen");
     assert_eq!(run.json()["buckets"][0]["versioning"], Value::Null);
-    env.line("files rm --bucket exports --older-than 0s --yes")
+    env.line("files rm --bucket exports --older-than 0s --include-newest --yes")
         .ends_with(4)
         .says("name/cos:ListMultipartUploads");
     env.cloud.change(|world| {

@@ -5,6 +5,7 @@ mod kept;
 mod links;
 mod listing;
 mod removal;
+mod retention;
 mod uploads;
 
 use crate::support::TestEnv;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::BUCKET;
 use crate::support::{TestEnv, fault};
 
-const ALL: &str = "files rm --bucket exports --older-than 0s";
+const ALL: &str = "files rm --bucket exports --older-than 0s --include-newest";
 
 fn slow_down(status: u16) -> Effect {
     Effect::CosError {
@@ -169,7 +169,7 @@ fn an_export_that_runs_is_refused_whole() {
     env.line("files rm --bucket exports --keep-last 1 --yes")
         .ends_with(0)
         .says("nothing to delete");
-    env.line("files rm --bucket exports --prefix done --older-than 0s --dry-run")
+    env.line("files rm --bucket exports --prefix done --older-than 0s --include-newest --dry-run")
         .ends_with(0);
     assert_eq!(env.keys(), keys);
     assert_eq!(env.calls("DeleteMultipleObjects"), 0);
@@ -338,7 +338,7 @@ fn the_last_of_each_image_are_kept() {
             .retain(|key, _| !key.starts_with("e_img-multi002_system"));
     });
     let report = env
-        .line("files rm --bucket exports --keep-last 2 --yes --output json")
+        .line("files rm --bucket exports --keep-last 2 --group-by image --yes --output json")
         .ends_with(0)
         .json();
     let prefixes = |report: &Value| -> Vec<String> {
@@ -350,7 +350,7 @@ fn the_last_of_each_image_are_kept() {
     };
     assert_eq!(prefixes(&report), ["a"]);
     let report = env
-        .line("files rm --bucket exports --keep-last 1 --older-than 36h --yes --output json")
+        .line("files rm --bucket exports --keep-last 1 --group-by image --older-than 36h --yes --output json")
         .ends_with(0)
         .json();
     assert_eq!(prefixes(&report), ["b"]);
@@ -358,10 +358,11 @@ fn the_last_of_each_image_are_kept() {
     let starts: BTreeSet<&str> = left.iter().map(|key| &key[..1]).collect();
     assert_eq!(starts, BTreeSet::from(["c", "d", "e"]));
     let text = env
-        .line("files rm --bucket exports --keep-last 1 --dry-run")
+        .line("files rm --bucket exports --keep-last 1 --group-by image --dry-run")
         .ends_with(0);
     assert!(
-        text.stdout.contains("one of the last 1 of its image"),
+        text.stdout
+            .contains("it is the newest complete export of its group"),
         "{}",
         text.stdout
     );
@@ -705,7 +706,7 @@ fn what_goes_altogether_and_what_that_saves_is_said_in_one_line() {
     let env = TestEnv::new();
     env.export("img-multi002", "p", "");
     env.export("img-linux001", "q", "");
-    let line = "files rm --bucket exports --older-than 0s";
+    let line = "files rm --bucket exports --older-than 0s --include-newest";
     // 170 × 0.024 and 50 × 0.024.
     let run = env.line(&format!("{line} --dry-run")).ends_with(0);
     let sum = "2 exports, 4 files, 220.00 GiB; saves 5.28 USD a month; prices of 2023-07-10";

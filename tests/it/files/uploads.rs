@@ -43,7 +43,7 @@ fn an_upload_that_rests_for_days_and_is_an_exports_goes() {
     env.pass(3 * DAY);
     env.line(ABORT)
         .ends_with(2)
-        .says("will give up the upload of")
+        .says("will abort the upload of")
         .says("1.00 GiB");
     let run = env.line(&format!("{ABORT} --dry-run")).ends_with(0);
     assert!(
@@ -169,7 +169,7 @@ fn an_upload_under_the_other_name_of_a_complete_file_is_nobodys() {
         .says("nothing to delete");
     assert_eq!(env.uploads().len(), 2);
     // It says nothing of the export, whose files it does not write.
-    let rm = "files rm --bucket exports --older-than 0s --yes";
+    let rm = "files rm --bucket exports --older-than 0s --include-newest --yes";
     env.line(rm).ends_with(0);
     assert!(env.keys().is_empty());
 
@@ -257,7 +257,7 @@ fn one_upload_whose_parts_cannot_be_listed_keeps_no_other() {
 #[test]
 fn a_list_of_uploads_that_does_not_come_is_no_missing_right() {
     let env = TestEnv::new();
-    let all = "files rm --bucket exports --older-than 0s --yes";
+    let all = "files rm --bucket exports --older-than 0s --include-newest --yes";
     let abort = format!("{ABORT} --yes");
     env.cloud.set_faults(vec![Fault {
         key: None,

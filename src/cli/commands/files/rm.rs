@@ -7,15 +7,15 @@ use std::time::Duration;
 use cvm_export::error::{Error, ErrorKind};
 use cvm_export::estimate::{Cost, PriceTable, StoredObject};
 use cvm_export::export::{
-    AbortPlan, DoomedExport, DoomedObject, DoomedUpload, Files, Part, Removal, RemovalState, Scope,
-    Selection, Stay,
+    AbortPlan, DoomedExport, DoomedObject, DoomedUpload, Files, GroupPlan, Part, Removal,
+    RemovalState, Retention, Scope, Selection, Stay,
 };
 use cvm_export::model::{BucketName, ExportId, Region};
 use serde::Serialize;
 
 use super::{
-    Context, Exit, JournalUse, Names, PriceArgs, Question, ScopeArgs, Session, open, plural, size,
-    tables, total, values, word,
+    Context, Exit, GroupingArgs, JournalUse, Names, PriceArgs, Question, ScopeArgs, Session, open,
+    plural, size, tables, total, values, word,
 };
 
 const QUESTION: Question = Question {
@@ -49,11 +49,18 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     older_than: Option<Duration>,
 
-    /// Exports that are not among the newest N complete ones of their image
+    /// Exports that are not among the newest N complete ones of their group
     #[arg(long, value_name = "N", conflicts_with = "abort_uploads", value_parser = values::exports)]
     keep_last: Option<NonZeroUsize>,
 
-    /// Give up unfinished uploads of dead exports, which are in no list of objects and paid for
+    #[command(flatten)]
+    grouping: GroupingArgs,
+
+    /// With --older-than: delete also the newest complete export of a group
+    #[arg(long, conflicts_with_all = ["export_ids", "abort_uploads"])]
+    include_newest: bool,
+
+    /// Abort unfinished uploads of dead exports, which no list of objects shows and which are billed
     #[arg(long)]
     abort_uploads: bool,
 
@@ -64,7 +71,7 @@ pub(super) struct Args {
     #[command(flatten)]
     prices: PriceArgs,
 
-    /// Agree beforehand
+    /// Don't prompt; answer yes
     #[arg(long)]
     yes: bool,
 }
@@ -92,6 +99,8 @@ struct Report<'a> {
     all_versions: bool,
     state: State,
     freed_bytes: u64,
+    rule: Option<&'a Retention>,
+    groups: &'a [GroupPlan],
     exports: &'a [DoomedExport],
     stays: &'a [Stay],
 }
@@ -169,6 +178,10 @@ pub(super) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
 impl Args {
     fn check(&self) -> Result<(), Error> {
         let usage = |message: &str| Err(Error::new(ErrorKind::Usage, message));
+        let is_by_rule = self.older_than.is_some() || self.keep_last.is_some();
+        if self.grouping.group_by.is_some() && (self.abort_uploads || !is_by_rule) {
+            return usage("--group-by: it needs --keep-last or --older-than");
+        }
         if self.abort_uploads && self.scope.all_versions {
             return usage("--all-versions: uploads have no versions");
         }
@@ -183,11 +196,18 @@ impl Args {
 
     fn selection(&self) -> Result<Selection, Error> {
         Selection::named(self.export_ids.clone())
-            .or_else(|| Selection::older(self.older_than, self.keep_last))
+            .or_else(|| {
+                Selection::retained(Retention {
+                    group_by: self.grouping.group_by(),
+                    keep_last: self.keep_last,
+                    older_than: self.older_than,
+                    include_newest: self.include_newest,
+                })
+            })
             .ok_or_else(|| {
                 Error::new(
                     ErrorKind::Usage,
-                    "nothing says what is to go: name --export-id, --older-than, --keep-last or --abort-uploads",
+                    "nothing selected: use --export-id, --older-than, --keep-last or --abort-uploads",
                 )
                 .with_hint("`cvm-export files` lists what is there")
             })
@@ -237,6 +257,16 @@ impl Args {
             "delete"
         };
         let bucket = &removal.scope.bucket;
+        if let Some(rule) = &removal.rule {
+            let head = std::iter::once(format!("rule: {rule}"));
+            let groups = removal.groups.iter().map(|plan| {
+                format!(
+                    "group {}: {} go, {} stay",
+                    plan.group, plan.goes, plan.stays
+                )
+            });
+            self.lines(context, head.chain(groups));
+        }
         for export in &removal.exports {
             let files = export
                 .objects
@@ -247,10 +277,11 @@ impl Args {
                 format!(", {} old", tables::age(seconds))
             });
             let head = format!(
-                "will {verb} {}: {}, {}{age}",
+                "will {verb} {}: {}, {}{age}; {}",
                 export.title(),
                 plural(files.count(), "file"),
-                size(bytes)
+                size(bytes),
+                export.why
             );
             let objects = export.objects.iter().map(|object| {
                 let version = object.version_id.as_ref();
@@ -293,7 +324,7 @@ impl Args {
         let lines = plan.uploads.iter().map(|doomed| {
             if doomed.state == RemovalState::Failed {
                 return format!(
-                    "stays: the upload of `{}`, because its parts could not be listed",
+                    "keep the upload of `{}`: its parts could not be listed",
                     doomed.upload.key
                 );
             }
@@ -301,7 +332,7 @@ impl Args {
                 format!(", idle since {}", time.format("%Y-%m-%d %H:%M:%SZ"))
             });
             format!(
-                "will give up the upload of cos://{}/{}: {}, {}{since}",
+                "will abort the upload of cos://{}/{}: {}, {}{since}",
                 plan.scope.bucket,
                 doomed.upload.key,
                 plural(doomed.parts, "part"),
@@ -314,7 +345,7 @@ impl Args {
 
     fn show_stays(&self, stays: &[Stay], context: &Context<'_>) {
         let lines = stays.iter();
-        let lines = lines.map(|stay| format!("stays: {}, because {}", stay.what, stay.why));
+        let lines = lines.map(|stay| format!("keep {}: {}", stay.what, stay.why));
         self.lines(context, lines);
     }
 
@@ -339,16 +370,13 @@ impl Args {
 fn sum(removal: &Removal, prices: &PriceTable) -> String {
     let objects = removal.objects();
     let files: Vec<&DoomedObject> = objects.filter(|object| object.part == Part::File).collect();
-    let costs: Vec<Cost> = files
-        .iter()
-        .map(|file| {
-            let class = file.storage_class.as_ref();
-            let class = class.map_or("STANDARD", |class| class.as_str());
-            let stored = StoredObject::seen(class, file.size_bytes);
-            stored.cost_per_month(&removal.scope.region, prices)
-        })
-        .collect();
-    let month = tables::range(&Cost::sum(&costs), &prices.currency().to_string());
+    let costs = files.iter().map(|file| {
+        let class = file.storage_class.as_ref();
+        let class = class.map_or("STANDARD", |class| class.as_str());
+        let stored = StoredObject::seen(class, file.size_bytes);
+        stored.cost_per_month(&removal.scope.region, prices)
+    });
+    let month = tables::range(&Cost::sum(costs), &prices.currency().to_string());
     let saves = match (removal.only_hides(), removal.versioning) {
         (true, _) => "saves nothing, as the bucket keeps versions".to_owned(),
         (false, None) => format!("saves {month} a month, or nothing if the bucket keeps versions"),
@@ -426,6 +454,8 @@ fn conclude(
         all_versions: removal.scope.all_versions,
         state,
         freed_bytes,
+        rule: removal.rule.as_ref(),
+        groups: &removal.groups,
         exports: &removal.exports,
         stays: &removal.stays,
     });
