@@ -3,7 +3,7 @@
 //!     cargo build --release && cargo bench --bench files -- [--binary PATH] [--flags FLAGS] [COUNT…]
 //!
 //! Each count of exports is put into a simulated bucket, one file and one record each, every one of another image
-//! under one prefix. Shown are wall time, processor time and peak memory of the program (Linux), for a listing and for
+//! under one prefix, the images of a thousand hosts in turn. Shown are wall time, processor time and peak memory of the program (Linux), for a listing and for
 //! the plan of a deletion. FLAGS are added to `files rm`.
 
 #![expect(clippy::print_stdout, reason = "its result is what it prints")]
@@ -107,7 +107,7 @@ fn fill(world: &mut World, count: u32) {
         });
         let mut record = Record::begin(&request, vec![file], now - TimeDelta::seconds(30));
         record.state = RecordState::Complete;
-        record.image_name = Some(format!("fleet{number}-20261124").as_str().into());
+        record.image_name = Some(format!("host{:04}-20261124", number % 1000).as_str().into());
         record.submitted_at = Some(record.created_at);
         record.completed_at = Some(now);
         let claim = format!("nightly/fleet_{image}.cvm-export.json");

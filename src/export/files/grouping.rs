@@ -63,6 +63,7 @@ pub(super) fn exports(gathered: Gathered<'_>) -> Vec<ListedExport> {
         .filter_map(|draft| of_draft(draft, list, &mut claims, now))
         .collect();
     exports.extend(unrecorded(entries, &claims, images, (bucket, region)));
+    exports.shrink_to_fit();
     drop(claims);
     let writers = Writers::of(uploads);
     for export in &mut exports {

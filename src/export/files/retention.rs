@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
 
 use super::removal::Stay;
 use super::series::{image_series, prefix_series};
@@ -130,7 +131,7 @@ impl Groups {
     /// Groups `exports`, the oldest first.
     #[must_use]
     pub fn of(exports: &[ListedExport], by: GroupBy) -> Self {
-        let mut numbers: HashMap<Key, u32> = HashMap::new();
+        let mut numbers: HashMap<[u8; 16], u32> = HashMap::new();
         let mut groups = Self {
             list: Vec::new(),
             of_export: Vec::with_capacity(exports.len()),
@@ -139,7 +140,7 @@ impl Groups {
             let key = Key::of(export, by);
             let next = u32::try_from(groups.list.len()).unwrap_or(u32::MAX);
             let list = &mut groups.list;
-            let number = *numbers.entry(key).or_insert_with_key(|key| {
+            let number = *numbers.entry(key.digest()).or_insert_with(|| {
                 list.push(Group {
                     group: CloudText::new(&key.to_string()),
                     exports: 0,
@@ -193,14 +194,13 @@ impl Groups {
 }
 
 /// What exports of one group have in common.
-#[derive(PartialEq, Eq, Hash)]
 struct Key {
     by: GroupKind,
     prefix: Option<String>,
     image: Option<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy)]
 enum GroupKind {
     Both,
     Image,
@@ -231,6 +231,16 @@ impl Key {
             GroupBy::None => (GroupKind::All, None, None),
         };
         Self { by, prefix, image }
+    }
+
+    /// The key in little room: a bucket may hold as many groups as exports.
+    fn digest(&self) -> [u8; 16] {
+        let parts = [&self.prefix, &self.image].map(|part| part.as_deref().unwrap_or_default());
+        // Neither prefixes nor names hold control characters, so a line break separates safely.
+        let text = format!("{}\n{}", parts[0], parts[1]);
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&Sha256::digest(text)[..16]);
+        digest
     }
 }
 
