@@ -17,6 +17,9 @@ mod grace;
 mod image_copy;
 mod journal;
 mod landing;
+#[cfg_attr(not(test), expect(unused_imports, reason = "not used yet"))]
+#[expect(dead_code, reason = "not used yet")]
+mod lease;
 mod look;
 mod missing_bucket;
 mod outcome;
