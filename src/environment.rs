@@ -13,6 +13,12 @@ pub struct Environment {
     home: Option<PathBuf>,
 }
 
+/// One variable of this process, for what no caller can hand in. An empty one counts as unset.
+#[cfg(any(debug_assertions, not(unix)))]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 impl Environment {
     /// Captures the environment of this process. Of a variable whose value is no Unicode the name is
     /// kept; see [`Environment::undecodable`].

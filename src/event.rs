@@ -70,6 +70,12 @@ pub enum EventKind {
         #[serde(rename = "delay_ms", serialize_with = "as_milliseconds")]
         delay: Duration,
     },
+    /// A signal came while a call that starts something waits for its answer.
+    AwaitingAnswer {
+        /// How long it is waited for.
+        #[serde(rename = "limit_ms", serialize_with = "as_milliseconds")]
+        limit: Duration,
+    },
     /// A copy of the image is being made.
     CopyStarted {
         /// The copy.
@@ -123,6 +129,14 @@ pub enum EventKind {
         source: &'static str,
         /// The command that takes the watch up again, on any machine.
         reattach: Vec<String>,
+    },
+    /// Files that exist already are the result; nothing was submitted.
+    Reused {
+        /// Our name for the export.
+        export_id: ExportId,
+        /// How long ago it was complete, if that is known.
+        #[serde(rename = "age_ms", serialize_with = "as_optional_milliseconds")]
+        age: Option<Duration>,
     },
     /// The watch begins.
     Watching {
@@ -202,6 +216,8 @@ pub enum EventKind {
     Ended {
         /// How the export stands.
         state: Ending,
+        /// Whether files that existed already are the result.
+        reused: bool,
         /// Its files.
         files: usize,
         /// The size of those that are complete.

@@ -25,8 +25,10 @@
 pub mod auth;
 pub mod clock;
 pub mod cloud;
+mod crash;
 pub mod crc64;
 pub mod download;
+mod durable;
 pub mod environment;
 pub mod error;
 pub mod estimate;

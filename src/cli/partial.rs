@@ -23,6 +23,8 @@ pub(crate) struct Partial {
     schema: &'static str,
     export_id: Option<ExportId>,
     state: OutcomeState,
+    /// Only an outcome knows of files that are the result as they stand.
+    reused: bool,
     image_id: Option<ImageId>,
     image_name: NotKnown,
     region: Option<Region>,
@@ -38,9 +40,6 @@ pub(crate) struct Partial {
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorObject>,
-    /// Whether this run submitted the export or attached to it.
-    #[serde(skip)]
-    was_running: bool,
     /// What it came to, while the run goes on with other exports.
     #[serde(skip)]
     outcome: Option<Box<ExportOutcome>>,
@@ -74,6 +73,7 @@ impl Partial {
             schema: "cvm-export.export.v1",
             export_id: None,
             state: OutcomeState::Checked,
+            reused: false,
             image_id,
             image_name: (),
             region: None,
@@ -89,7 +89,6 @@ impl Partial {
             files: Vec::new(),
             warnings: Vec::new(),
             error: None,
-            was_running: false,
             outcome: None,
         }
     }
@@ -119,7 +118,6 @@ impl Partial {
     }
 
     fn run_as(&mut self, export_id: &ExportId, reattach: &[String], is_over: bool) {
-        self.was_running = true;
         if self.outcome.is_some() {
             return;
         }
@@ -150,7 +148,7 @@ impl Partial {
 
     fn counted_in(mut totals: Totals, item: &Self) -> Totals {
         match &item.outcome {
-            Some(outcome) => totals.count_outcome(outcome, !item.was_running),
+            Some(outcome) => totals.count_outcome(outcome),
             None => totals.count(item.state),
         }
         totals
@@ -216,14 +214,6 @@ impl Partials {
     /// How many exports the run is about.
     pub(crate) fn count(&self) -> usize {
         self.lock().items.len()
-    }
-
-    /// Whether this run neither submitted the export of `image_id` nor attached to it: what is complete was
-    /// complete before. It is known once all events have been taken.
-    pub(crate) fn is_reused(&self, image_id: Option<&ImageId>) -> bool {
-        self.lock()
-            .find(image_id)
-            .is_some_and(|item| !item.was_running)
     }
 
     /// Notes what the export of `image_id` came to.

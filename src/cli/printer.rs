@@ -379,8 +379,13 @@ impl Printer {
                     .reason
                     .as_deref()
                     .unwrap_or("the answer to the submit was lost");
+                // A removal by another run that has not ended is no copy.
+                let known = match reason.starts_with("attempt ") {
+                    true => format!("the outcome of an earlier attempt for {image} is unknown"),
+                    false => format!("it is unknown whether the {what} of {image} was started"),
+                };
                 self.stderr(&format!(
-                    "{} nobody knows whether the {what} of {image} was started: {reason}",
+                    "{} {known}: {reason}",
                     self.paint("31;1", "error:")
                 ));
                 let place = match outcome.export_id {
@@ -389,8 +394,7 @@ impl Printer {
                 };
                 let resubmit = self.advice("`cvm-export image --resubmit`");
                 self.stderr(&format!(
-                    "\n{} look into {place} before you run it again; \
-                     {resubmit} gives this attempt up and starts anew",
+                    "\n{} look into {place} before you run it again; {resubmit} abandons this attempt and starts again",
                     self.paint("36", "hint:")
                 ));
             }

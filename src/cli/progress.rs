@@ -233,6 +233,16 @@ impl Drawing {
                 ));
                 self.show_reattach(reattach);
             }
+            EventKind::AwaitingAnswer { limit } => self.say(&format!(
+                "{about}waiting up to {} s for an answer that is on its way; interrupt again to leave without knowing it",
+                limit.as_secs()
+            )),
+            EventKind::Reused { export_id, age } => {
+                let age = age.map_or_else(String::new, |age| {
+                    format!(" {} ago", super::tables::age(age.as_secs()))
+                });
+                self.say(&format!("{about}already exported{age} as {export_id}"));
+            }
             EventKind::Watching { files, deadline } => {
                 self.mention(&format!(
                     "{about}waiting for {} until {} UTC",
@@ -324,6 +334,7 @@ impl Drawing {
     fn show_end(&self, event: &Event, about: &str) {
         let EventKind::Ended {
             state,
+            reused,
             files,
             size_bytes,
             reason,
@@ -338,7 +349,7 @@ impl Drawing {
             Ending::Submitted => {}
             Ending::Running => self.say(&format!("{about}still running; this run's time is over")),
             Ending::Complete => {
-                let word = match self.partials.is_reused(event.image_id.as_ref()) {
+                let word = match reused {
                     true => "already exported",
                     false => "exported",
                 };

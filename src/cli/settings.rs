@@ -109,6 +109,10 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, default_value_t, value_name = "WHEN")]
     pub(crate) color: ColorChoice,
 
+    /// Don't prompt; answer yes
+    #[arg(long, global = true)]
+    pub(crate) yes: bool,
+
     /// Never ask; what would be asked needs --yes then
     #[arg(long, global = true)]
     pub(crate) no_input: bool,

@@ -37,15 +37,15 @@ impl Totals {
         } += 1;
     }
 
-    /// Counts an export; `is_reused` says whether a complete one was complete before the run.
-    pub(crate) fn count_outcome(&mut self, outcome: &ExportOutcome, is_reused: bool) {
+    /// Counts an export.
+    pub(crate) fn count_outcome(&mut self, outcome: &ExportOutcome) {
         self.count(outcome.state);
         if outcome.state != OutcomeState::Complete {
             return;
         }
         let bytes = complete_bytes(outcome);
         self.size_bytes = self.size_bytes.saturating_add(bytes);
-        if is_reused {
+        if outcome.reused {
             self.reused += 1;
             self.reused_bytes = self.reused_bytes.saturating_add(bytes);
         }

@@ -5,6 +5,7 @@
 //! `abstract_client`).
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -68,6 +69,8 @@ pub struct ApiError {
     problem: Problem,
     request_id: Option<String>,
     blamed_clock: Option<DateTime<Utc>>,
+    /// Whether the credentials were renewed after they were refused.
+    has_newer_credentials: bool,
 }
 
 #[derive(Debug)]
@@ -75,7 +78,12 @@ enum Problem {
     /// No whole answer came.
     Request(RequestError),
     /// The envelope holds an error.
-    Refused { code: CloudText, message: CloudText },
+    Refused {
+        code: CloudText,
+        message: CloudText,
+        /// Of the HTTP answer: the cloud itself answers with 200, a gateway may repeat an envelope in any other.
+        status: StatusCode,
+    },
     /// A gateway or something else answered in the cloud's place.
     Gateway {
         status: StatusCode,
@@ -167,16 +175,66 @@ impl ApiError {
         self.request_id.as_deref()
     }
 
-    /// Whether it is certain that the call started nothing: it never left, or an envelope refuses it.
-    /// `InternalError` proves nothing.
+    /// Whether it is certain that the call started nothing. This is the one rule for that: the request never left,
+    /// or an envelope with HTTP status 200 refuses it by a code that only comes before anything is started.
+    /// `InternalError`, `ServiceUnavailable`, codes of unknown families and envelopes with another status prove
+    /// nothing.
     #[must_use]
     pub fn proves_nothing_happened(&self) -> bool {
         match &self.problem {
             Problem::Request(error) => error.never_left(),
-            Problem::Refused { code, .. } => !is_of(code.as_str(), "InternalError"),
+            Problem::Refused { code, status, .. } => {
+                *status == StatusCode::OK && is_refusal_before_start(code.as_str())
+            }
             Problem::Gateway { .. } | Problem::Unreadable { .. } => false,
         }
     }
+
+    /// What a new signature is made with that may be accepted, where the refusal is about the signature alone.
+    pub(crate) fn sign_again(&self) -> Option<SignAgain> {
+        match self.again() {
+            Again::SignedAnew(clock) => Some(SignAgain { clock: Some(clock) }),
+            Again::WithNewCredentials if self.has_newer_credentials => {
+                Some(SignAgain { clock: None })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How a refused request is signed again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SignAgain {
+    /// The server's time, where the machine's was refused.
+    pub(crate) clock: Option<DateTime<Utc>>,
+}
+
+/// Families of codes that say that a request was looked at and not carried out (pages "Error Codes" of API 3.0).
+const FAMILIES_BEFORE_START: &[&str] = &[
+    "AuthFailure",
+    "InvalidImageId",
+    "LimitExceeded",
+    "MissingParameter",
+    "RequestLimitExceeded",
+    "ResourceNotFound",
+    "UnauthorizedOperation",
+    "UnknownParameter",
+    // Single codes of other families, which the pages of the actions list as refusals.
+    "AccountQualificationRestrictions",
+    "FailedOperation.InvalidImageState",
+    "ImageQuotaLimitExceeded",
+    "InvalidRegion.NotFound",
+    "InvalidRegion.Unavailable",
+    "MutexOperation.TaskRunning",
+    "OperationDenied.AccountNotSupported",
+];
+/// Families whose names have many endings, such as `InvalidParameterValue` and `UnsupportedOperation`.
+const STARTS_BEFORE_START: &[&str] = &["InvalidParameter", "Unsupported"];
+
+fn is_refusal_before_start(code: &str) -> bool {
+    let of_family = |family: &&str| is_of(code, family);
+    let starts = |start: &&str| code.starts_with(start);
+    FAMILIES_BEFORE_START.iter().any(of_family) || STARTS_BEFORE_START.iter().any(starts)
 }
 
 #[cfg(test)]
@@ -186,6 +244,7 @@ impl ApiError {
         let problem = Problem::Refused {
             code: code.into(),
             message: "words of the cloud".into(),
+            status: StatusCode::OK,
         };
         let request_id = Some("r-1".to_owned());
         Self {
@@ -194,6 +253,7 @@ impl ApiError {
             problem,
             request_id,
             blamed_clock: None,
+            has_newer_credentials: false,
         }
     }
 }
@@ -366,6 +426,14 @@ fn credentials_hint(code: &str) -> String {
     .to_owned()
 }
 
+/// A call that is signed and not sent yet.
+#[derive(Debug)]
+pub(crate) struct Prepared<A> {
+    request: Result<Request, RequestError>,
+    signing: Signing,
+    action: PhantomData<A>,
+}
+
 /// Calls actions.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiClient {
@@ -391,16 +459,51 @@ impl ApiClient {
             .expect("a request holds only strings, numbers and lists, which JSON can show");
         let body = Bytes::from(body);
         self.http
-            .repeat(A::NAME, |signing| {
-                self.attempt::<A>(region, body.clone(), signing)
+            .repeat(A::NAME, |signing| async {
+                let request = self.request::<A>(region, body.clone(), &signing);
+                self.attempt::<A>(request, signing).await
             })
             .await
     }
 
-    async fn attempt<A: Action>(
+    /// Signs `action` now, to be sent later by [`Self::send`]: the cloud refuses a request that was signed more
+    /// than five minutes before it arrives.
+    pub(crate) async fn prepare<A: Action>(
         &self,
         region: Option<&Region>,
-        body: Bytes,
+        action: &A,
+        again: Option<SignAgain>,
+    ) -> Prepared<A> {
+        let body = serde_json::to_vec(action)
+            .expect("a request holds only strings, numbers and lists, which JSON can show");
+        let signing = self.http.signing(again.and_then(|it| it.clock)).await;
+        Prepared {
+            request: self.request::<A>(region, Bytes::from(body), &signing),
+            signing,
+            action: PhantomData,
+        }
+    }
+
+    /// Sends a prepared call once, as it was signed.
+    pub(crate) async fn send<A: Action>(
+        &self,
+        prepared: Prepared<A>,
+    ) -> Result<Answer<A::Response>, ApiError> {
+        let Prepared {
+            request, signing, ..
+        } = prepared;
+        let mut sent = self.attempt::<A>(request, signing.clone()).await;
+        if let Err(error) = &mut sent
+            && matches!(error.again(), Again::WithNewCredentials)
+        {
+            error.has_newer_credentials = self.http.renew_credentials(&signing).await;
+        }
+        sent
+    }
+
+    async fn attempt<A: Action>(
+        &self,
+        request: Result<Request, RequestError>,
         signing: Signing,
     ) -> Result<Answer<A::Response>, ApiError> {
         let failed = |problem, request_id, blamed_clock| ApiError {
@@ -409,8 +512,9 @@ impl ApiClient {
             problem,
             request_id,
             blamed_clock,
+            has_newer_credentials: false,
         };
-        let response = match self.request::<A>(region, body, &signing) {
+        let response = match request {
             Ok(request) => self.http.send(request).await,
             Err(error) => Err(error),
         };
@@ -559,7 +663,13 @@ fn read_envelope<T: DeserializeOwned>(
             return Err(match serde_json::from_value::<Refusal>(refusal) {
                 Ok(Refusal { code, message }) => {
                     let message = message.unwrap_or_default();
-                    (Problem::Refused { code, message }, request_id)
+                    let status = response.status;
+                    let problem = Problem::Refused {
+                        code,
+                        message,
+                        status,
+                    };
+                    (problem, request_id)
                 }
                 Err(source) => unreadable(source, request_id),
             });

@@ -8,6 +8,7 @@ mod deletion;
 mod error;
 mod link;
 mod range;
+mod young;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -30,6 +31,7 @@ pub use answers::{
 pub use deletion::{Deletion, KeyDeletion};
 pub use error::{CosError, CosErrorKind};
 pub use link::{LinkEnd, ObjectLink};
+pub(crate) use young::{Dated, YoungDelete, YoungPut};
 
 use error::Problem;
 
@@ -132,6 +134,8 @@ struct Call<'a> {
     body: Bytes,
     /// The status of its success.
     success: StatusCode,
+    /// How long its signature is good.
+    signature_seconds: i64,
 }
 
 impl CosClient {
@@ -490,7 +494,7 @@ impl CosClient {
         );
         let key_time = KeyTime {
             start: Timestamp(now.0 - SIGNATURE_EARLY_SECONDS),
-            end: Timestamp(now.0 + SIGNATURE_SECONDS),
+            end: Timestamp(now.0 + call.signature_seconds),
         };
         let authorization = auth::cos::Authorization::new(
             credentials,
@@ -558,6 +562,7 @@ impl Call<'_> {
             headers: Vec::new(),
             body: Bytes::new(),
             success: StatusCode::OK,
+            signature_seconds: SIGNATURE_SECONDS,
         }
     }
 }

@@ -29,7 +29,7 @@ pub use http::{RequestError, RetryPolicy};
 pub use probe::{Answered, Probe};
 pub use renewal::CredentialsInUse;
 
-use api::{Action, Answer, ApiClient, ApiError};
+use api::{Action, Answer, ApiClient, ApiError, Prepared, SignAgain};
 use cos::CosClient;
 use http::HttpClient;
 
@@ -97,6 +97,24 @@ impl Cloud {
         action: &A,
     ) -> Result<Answer<A::Response>, ApiError> {
         self.api.call(region, action).await
+    }
+
+    /// Signs a call now, to be sent by [`Self::send`].
+    pub(crate) async fn prepare<A: Action>(
+        &self,
+        region: Option<&Region>,
+        action: &A,
+        again: Option<SignAgain>,
+    ) -> Prepared<A> {
+        self.api.prepare(region, action, again).await
+    }
+
+    /// Sends a prepared call once.
+    pub(crate) async fn send<A: Action>(
+        &self,
+        prepared: Prepared<A>,
+    ) -> Result<Answer<A::Response>, ApiError> {
+        self.api.send(prepared).await
     }
 
     /// The client of the object storage.

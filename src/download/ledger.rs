@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use super::landing::read_small;
 use super::target::sync_folder;
 use crate::cloud::cos::ObjectMeta;
+use crate::crash;
 use crate::crc64::Crc64;
 
 const SCHEMA: &str = "cvm-export.ledger.v1";
@@ -349,6 +350,7 @@ fn write(
         serde_json::to_writer(&mut text, &Line { part: *part })?;
         text.push(b'\n');
     }
+    crash::point(crash::Before("ledger"));
     let new = new_name(path);
     // Made anew: a link of this name must lead nothing else to be written over.
     drop(std::fs::remove_file(&new));
@@ -363,6 +365,7 @@ fn write(
     }
     written?;
     sync_folder(path)?;
+    crash::point(crash::After("ledger"));
     OpenOptions::new().append(true).open(path)
 }
 

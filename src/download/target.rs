@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::DownloadError;
 use super::reading::{self, Digests, Wanted};
+use crate::crash;
 
 /// The unit in which zeros are left out: what file systems allocate.
 const BLOCK_BYTES: usize = 4096;
@@ -259,6 +260,7 @@ impl Target {
     pub(super) fn finish(&self, name: &Path, replaces: bool) -> Result<(), DownloadError> {
         let failed = || DownloadError::disk("put in place", name);
         self.file.sync_all().map_err(failed())?;
+        crash::point(crash::Before("finished file"));
         let renamed = if replaces {
             std::fs::rename(&self.path, name)
         } else {
@@ -271,7 +273,9 @@ impl Target {
             },
             _ => failed()(error),
         })?;
-        sync_folder(name).map_err(failed())
+        sync_folder(name).map_err(failed())?;
+        crash::point(crash::After("finished file"));
+        Ok(())
     }
 
     /// Whether the file system has set all the room aside already, as those without holes do.

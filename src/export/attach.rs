@@ -1,16 +1,21 @@
 //! Finding the record of an export that was submitted before: in the journal, in the bucket, or from
 //! what the person knows of it.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use crate::cloud::Cloud;
 use crate::error::{Error, ErrorKind};
 use crate::export::claim;
 use crate::export::journal::Journal;
+use crate::export::lease::Row;
+use crate::export::leases::{Body, CosLeases};
 use crate::export::preflight::{Fact, disks, fetch_image};
 use crate::export::record::{Baseline, Record, RecordFile, RecordState, is_since};
 use crate::export::request::{
-    DeviceNames, DiskRole, DiskScope, ExpectedFile, ExportRequest, claim_key,
+    DeviceNames, DiskRole, DiskScope, ExpectedFile, ExportRequest, Identity, claim_key,
 };
 use crate::model::{
     BucketName, ExportId, ImageFormat, ImageId, ObjectKey, Prefix, Region, RoleName,
@@ -135,7 +140,16 @@ pub(crate) async fn find(
                 return Ok(Found::new(record, Source::Journal));
             }
             let says_enough = image_id.is_some() || expect.is_some();
-            match claim_under(cloud, region, bucket, prefix.as_ref(), image_id.as_ref()).await {
+            match claim_under(
+                cloud,
+                region,
+                bucket,
+                prefix.as_ref(),
+                image_id.as_ref(),
+                *format,
+            )
+            .await
+            {
                 Ok(Some(record)) => return Ok(Found::new(record, Source::Claim)),
                 // Who may not read the claim can still watch what was named.
                 Err(error) if !says_enough || error.kind() == ErrorKind::Credentials => {
@@ -176,10 +190,8 @@ fn newest_live(
     journal: &Journal,
     wanted: impl Fn(&Record) -> bool,
 ) -> Result<Option<Record>, Error> {
-    let (records, _) = journal.all()?;
-    let candidates = records
-        .into_iter()
-        .filter(|record| record.state.is_live() && wanted(record));
+    let records = journal.open_records()?.into_iter();
+    let candidates = records.filter(|record| record.state().is_live() && wanted(record));
     Ok(candidates.max_by_key(|record| record.created_at))
 }
 
@@ -207,11 +219,12 @@ async fn by_keys(
     }
     let parsed: Vec<_> = keys.iter().map(ApiName::parse).collect();
     if let Some(Some(name)) = parsed.first() {
-        let key = claim_key(name.prefix.as_ref(), &name.image_id)?;
+        let (prefix, image_id) = (name.prefix.as_ref(), Some(&name.image_id));
+        let format = name.format.parse().unwrap_or_default();
         // Not allowed to read, or not a record: the keys themselves still say what to wait for.
-        if let Ok(Some(record)) = claim::read(cloud, bucket, region, &key).await
+        if let Ok(Some(record)) = claim_under(cloud, region, bucket, prefix, image_id, format).await
             && covers(&record)
-            && record.state.is_live()
+            && record.state().is_live()
         {
             return Ok(Found::new(record, Source::Claim));
         }
@@ -262,8 +275,7 @@ async fn by_keys(
     let mut found = ad_hoc(cloud, &request, files);
     found.names_image = first.is_some();
     if since.is_some() {
-        found.record.state = RecordState::Submitted;
-        found.record.submitted_at = since;
+        found.record = found.record.found_running(since);
     }
     Ok(found)
 }
@@ -344,16 +356,20 @@ fn console_names(
     })
 }
 
-/// The claim of the only export under `prefix`, or of the one of `image_id`.
+/// The record of the only export under `prefix`, or of the one of `image_id`, by its leases and its copy.
 async fn claim_under(
     cloud: &Cloud,
     region: &Region,
     bucket: &BucketName,
     prefix: Option<&Prefix>,
     image_id: Option<&ImageId>,
+    format: ImageFormat,
 ) -> Result<Option<Record>, Error> {
-    let keys = match image_id {
-        Some(image_id) => vec![claim_key(prefix, image_id)?],
+    let (keys, mut exports) = match image_id {
+        Some(image_id) => {
+            let exports = BTreeSet::from([(image_id.clone(), format)]);
+            (vec![claim_key(prefix, image_id)?], exports)
+        }
         None => {
             let claims = claim::keys_under(cloud, bucket, region, prefix).await?;
             if claims.is_cut_off {
@@ -366,32 +382,38 @@ async fn claim_under(
                 )
                 .with_hint("name the image with `--id`"));
             }
-            claims.keys
+            (claims.keys, claims.leased)
         }
     };
-    let mut live = Vec::new();
-    let mut over = Vec::new();
     for key in &keys {
         if let Some(record) = claim::read(cloud, bucket, region, key).await? {
-            // A copy of another bucket's claim, or one under another name, is not about these files.
+            // A copy of another bucket's record, or one under another name, is not about these files.
             let is_ours = record.bucket == *bucket
                 && record.prefix.as_ref() == prefix
                 && claim_key(prefix, &record.image_id).is_ok_and(|own| own == *key)
                 && record.names_itself();
-            if !is_ours {
-                continue;
+            if is_ours {
+                exports.insert((record.image_id, record.format));
             }
-            let matching = if record.state.is_live() {
-                &mut live
-            } else {
-                &mut over
-            };
-            matching.push(record);
         }
     }
-    // What runs is what a person waits for; what is over counts only when nothing runs.
+    let (mut live, mut over) = (Vec::new(), Vec::new());
+    for (image_id, format) in exports {
+        let identity = Identity {
+            bucket: bucket.clone(),
+            image_id,
+            prefix: prefix.cloned(),
+            format,
+        };
+        let leases = CosLeases::new(cloud, region, identity, Arc::default());
+        match newest(&Row::read(&leases).await?) {
+            Some(record) if record.state().is_live() => live.push(record),
+            Some(record) => over.push(record),
+            None => {}
+        }
+    }
+    // What runs is what a user waits for; what is over counts only when nothing runs.
     let mut candidates = if live.is_empty() { over } else { live };
-    candidates.retain(|record| record.state.is_live() || record.state == RecordState::Complete);
     if candidates.len() > 1 {
         let ids: Vec<String> = candidates
             .iter()
@@ -407,6 +429,22 @@ async fn claim_under(
         .with_hint("name the image with `--id`"));
     }
     Ok(candidates.pop())
+}
+
+/// The record of the highest attempt that runs, or else of the highest that is complete.
+fn newest(row: &Row<Body>) -> Option<Record> {
+    let open = row.open();
+    let record = |number| row.get(number)?.attempt.body.clone();
+    let running = open.into_iter().rev().filter_map(record);
+    let mut running = running.filter(|record| record.state().is_live());
+    running.next().or_else(|| {
+        let records = row
+            .attempts()
+            .filter_map(|(_, seen)| seen.attempt.body.clone());
+        records
+            .filter(|record| record.state() == RecordState::Complete)
+            .last()
+    })
 }
 
 fn ad_hoc_request(
@@ -441,9 +479,8 @@ fn ad_hoc_request(
 
 /// A record that is made for this wait alone: it is not kept.
 fn ad_hoc(cloud: &Cloud, request: &ExportRequest, files: Vec<RecordFile>) -> Found {
-    let mut record = Record::begin(request, files, cloud.now());
     // Nobody has said that it was started; the bucket will show it, or not.
-    record.state = RecordState::Intended;
+    let record = Record::begin(request, files, cloud.now()).assumed();
     Found::new(record, Source::CommandLine)
 }
 

@@ -1,22 +1,36 @@
 //! The journal: one file for each export, and one lock for each thing that could be exported twice.
 //!
-//! A record is written to a temporary file, synced, renamed, and its folder synced, so that after any
-//! crash there is the old record or the new one. Locks are files that are never renamed nor deleted;
-//! the operating system holds and releases them, also when a process is killed.
+//! ```text
+//! exports/exp-….json    the records; after any crash there is the old one or the new one
+//! open/exp-…            an empty file for each record that is not over, so that no search reads all of them
+//! copies/copy-….json    the records of image copies
+//! locks/…               never renamed nor deleted; held by the operating system, released when a process ends
+//! ```
+//!
+//! A record is begun once, and from then on changes only by [`Journal::advance`]: under a lock of its own, from
+//! the record as it is on disk now. Two processes that follow one export never undo what the other has noted.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
+use crate::crash;
+use crate::durable::{self, Readers};
 use crate::error::{Error, ErrorKind};
 use crate::export::image_copy::{CopyRecord, id_start};
-use crate::export::record::{Record, RecordError, RecordState};
+use crate::export::progress::{IllegalStep, Step};
+use crate::export::record::{Record, RecordError};
 use crate::export::request::Identity;
 use crate::model::{BucketName, ExportId};
 
-/// How often a held lock is tried again. A person notices no delay, and the disk is not busy.
+/// How often a held lock is tried again. Users notice no delay, and the disk is not busy.
 const LOCK_RETRY: Duration = Duration::from_millis(100);
+/// How often the lock of a record is tried again: it is held for the time of one write.
+const RECORD_LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// Why the journal cannot keep its promise.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +55,9 @@ pub enum JournalError {
         #[source]
         source: RecordError,
     },
+    /// Another process has changed the record in the meantime.
+    #[error("{0}")]
+    Overtaken(String),
     /// There is no journal, and what was asked for must not be done without one.
     #[error("there is no journal in which a submit could be noted")]
     Absent,
@@ -49,6 +66,9 @@ pub enum JournalError {
 impl From<JournalError> for Error {
     fn from(error: JournalError) -> Self {
         let hint = match &error {
+            JournalError::Overtaken(_) => {
+                "another process works on the same export; run the command again"
+            }
             JournalError::Disk { .. } | JournalError::Absent => {
                 "the journal protects against a second submit and needs a durable place: free some room, \
                  or name another folder with CVM_EXPORT_STATE_DIR"
@@ -66,10 +86,25 @@ impl From<JournalError> for Error {
     }
 }
 
+/// Why a step was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdvanceError {
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Another process has brought the record to a state that the step may not follow: this one.
+    #[error("{1}")]
+    Overtaken(Box<Record>, IllegalStep),
+    /// There is no such record.
+    #[error("the journal has no record of `{0}`")]
+    Missing(ExportId),
+}
+
 /// The folder of records and locks.
 #[derive(Clone, Debug)]
 pub struct Journal {
     records: PathBuf,
+    open: PathBuf,
     /// Made when the first copy is.
     copies: PathBuf,
     locks: PathBuf,
@@ -81,9 +116,7 @@ pub struct Journal {
 enum Keeping {
     /// It is kept durably.
     Durably,
-    /// It is dropped.
-    Muted,
-    /// It is dropped, unless it precedes a submit: that is refused. Nothing was ever kept.
+    /// Nothing is kept, and no submit may begin.
     Absent,
 }
 
@@ -101,6 +134,7 @@ impl Journal {
     pub fn open(folder: &Path) -> Result<Self, JournalError> {
         let journal = Self {
             records: folder.join("exports"),
+            open: folder.join("open"),
             copies: folder.join("copies"),
             locks: folder.join("locks"),
             keeping: Keeping::Durably,
@@ -108,7 +142,31 @@ impl Journal {
         for path in [&journal.records, &journal.locks] {
             create_private_folder(path).map_err(disk("make the folder", path))?;
         }
+        journal.index()?;
         Ok(journal)
+    }
+
+    /// Makes the folder of open records where an earlier version has left none, from all records, once.
+    fn index(&self) -> Result<(), JournalError> {
+        if self.open.is_dir() {
+            return Ok(());
+        }
+        let new = self.open.with_extension("new");
+        create_private_folder(&new).map_err(disk("make the folder", &new))?;
+        for export_id in self.export_ids("exp-")? {
+            // One that cannot be read may be open.
+            let is_over =
+                matches!(self.load(&export_id), Ok(Some(record)) if record.state().is_over());
+            if !is_over {
+                let path = new.join(export_id.as_str());
+                File::create(&path).map_err(disk("write the record", &path))?;
+            }
+        }
+        match std::fs::rename(&new, &self.open) {
+            // Another process was faster.
+            Err(_) if self.open.is_dir() => Ok(()),
+            renamed => renamed.map_err(disk("make the folder", &self.open)),
+        }
     }
 
     /// Opens the journal in `folder` for a command that submits nothing. One that cannot be used
@@ -130,41 +188,189 @@ impl Journal {
     pub fn absent() -> Self {
         Self {
             records: PathBuf::new(),
+            open: PathBuf::new(),
             copies: PathBuf::new(),
             locks: PathBuf::new(),
             keeping: Keeping::Absent,
         }
     }
 
-    /// The same journal, which keeps nothing from now on.
-    #[must_use]
-    pub(crate) fn muted(&self) -> Self {
-        Self {
-            keeping: Keeping::Muted,
-            ..self.clone()
+    /// Writes a record that is not in the journal yet.
+    ///
+    /// # Errors
+    /// [`JournalError::Disk`]; [`JournalError::Absent`] if there is no journal, since a submit is about to follow.
+    pub(crate) fn begin(&self, record: &Record) -> Result<(), JournalError> {
+        match self.keeping {
+            Keeping::Durably => self.write(record),
+            Keeping::Absent => Err(JournalError::Absent),
         }
     }
 
-    /// Writes `record` durably, in place of its earlier state.
+    /// Takes `step` on the record of `export_id` as it is on disk now, and returns it.
     ///
     /// # Errors
-    /// [`JournalError::Disk`]; the earlier state is then still there. [`JournalError::Absent`] where
-    /// there is no journal and `record` says that a submit is about to follow.
-    pub fn save(&self, record: &Record) -> Result<(), JournalError> {
-        match self.keeping {
-            Keeping::Durably => {}
-            Keeping::Absent
-                if matches!(record.state, RecordState::Queued | RecordState::Intended) =>
-            {
-                return Err(JournalError::Absent);
-            }
-            Keeping::Muted | Keeping::Absent => return Ok(()),
+    /// [`AdvanceError`]; the record on disk is then unchanged.
+    pub(crate) async fn advance(
+        &self,
+        export_id: &ExportId,
+        step: Step,
+    ) -> Result<Record, AdvanceError> {
+        self.change(export_id, |record| record.step(step)).await
+    }
+
+    /// Merges what a copy of a record that was found elsewhere knows, and returns the result. A record that is
+    /// not in the journal yet is added.
+    ///
+    /// # Errors
+    /// [`AdvanceError::Journal`].
+    pub(crate) async fn adopt(&self, found: &Record) -> Result<Record, AdvanceError> {
+        if self.keeping == Keeping::Absent {
+            return Ok(found.clone());
         }
-        write_durably(
-            &self.records,
-            &self.path_of(&record.export_id),
-            &record.to_json(),
-        )
+        let merging = |record: &mut Record| {
+            record.merge(found);
+            Ok(())
+        };
+        match self.change(&found.export_id, merging).await {
+            Err(AdvanceError::Missing(export_id)) => {
+                let _lock = self.hold_record(&export_id).await?;
+                // Whoever adopts it at the same time writes the same.
+                let mut record = found.clone();
+                record.adopted = true;
+                self.write(&record)?;
+                Ok(record)
+            }
+            changed => changed,
+        }
+    }
+
+    async fn change(
+        &self,
+        export_id: &ExportId,
+        change: impl FnOnce(&mut Record) -> Result<(), IllegalStep>,
+    ) -> Result<Record, AdvanceError> {
+        let missing = || AdvanceError::Missing(export_id.clone());
+        if self.keeping == Keeping::Absent {
+            return Err(missing());
+        }
+        let _lock = self.hold_record(export_id).await?;
+        let mut record = self.load(export_id)?.ok_or_else(missing)?;
+        let before = record.to_json();
+        if let Err(illegal) = change(&mut record) {
+            return Err(AdvanceError::Overtaken(Box::new(record), illegal));
+        }
+        if record.to_json() != before {
+            self.write(&record)?;
+        }
+        Ok(record)
+    }
+
+    /// The lock under which one record is read, changed and written. A few files serve all records.
+    async fn hold_record(&self, export_id: &ExportId) -> Result<Lock, JournalError> {
+        let id = export_id.as_str();
+        let end = id.len().saturating_sub(2);
+        let name = format!("record-{}", id.get(end..).unwrap_or("00"));
+        self.hold_by(&name, RECORD_LOCK_RETRY, || {}).await
+    }
+
+    fn write(&self, record: &Record) -> Result<(), JournalError> {
+        let path = self.path_of(&record.export_id);
+        let mark = self.open.join(record.export_id.as_str());
+        let failed = || disk("write the record", &path);
+        let is_over = record.state().is_over();
+        // The mark comes before the record and goes after it: a crash leaves one too many.
+        if !is_over && !mark.exists() {
+            File::create(&mark).map_err(failed())?;
+            durable::sync_folder(&self.open).map_err(failed())?;
+        }
+        durable::write(&path, &record.to_json(), Readers::Owner).map_err(failed())?;
+        if is_over {
+            // One that stays is only read once more.
+            let _ = std::fs::remove_file(&mark);
+        }
+        Ok(())
+    }
+
+    /// Writes `record` whatever its state.
+    #[cfg(test)]
+    pub(crate) fn save(&self, record: &Record) -> Result<(), JournalError> {
+        self.write(record)
+    }
+
+    /// The records that are not over. Reads no others.
+    ///
+    /// # Errors
+    /// [`JournalError::Disk`] when the folder cannot be listed.
+    pub(crate) fn open_records(&self) -> Result<Vec<Record>, JournalError> {
+        let loaded = self.open_ids()?.into_iter().map(|id| self.load(&id));
+        let records = loaded.filter_map(|record| record.ok().flatten());
+        Ok(records.filter(|record| !record.state().is_over()).collect())
+    }
+
+    /// Notes that a removal of this machine has begun. What can't be noted costs a later run a wait.
+    pub(crate) fn begin_removal(&self, run: &str) {
+        if let Some(path) = self.removal_mark(run) {
+            crash::point(crash::Before("mark of a removal"));
+            let _ = File::create(path).and_then(|_| durable::sync_folder(&self.open));
+            crash::point(crash::After("mark of a removal"));
+        }
+    }
+
+    /// Notes that a removal of this machine has ended.
+    pub(crate) fn end_removal(&self, run: &str) {
+        if let Some(path) = self.removal_mark(run) {
+            crash::point(crash::Before("end of a removal"));
+            let _ = std::fs::remove_file(path);
+            crash::point(crash::After("end of a removal"));
+        }
+    }
+
+    /// Whether a removal of this machine has begun and not ended, as far as this journal knows.
+    pub(crate) fn has_begun_removal(&self, run: &str) -> bool {
+        self.removal_mark(run).is_some_and(|path| path.exists())
+    }
+
+    fn removal_mark(&self, run: &str) -> Option<PathBuf> {
+        // It may come out of a bucket.
+        let digits = run.strip_prefix("rm-")?;
+        let is_ours = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (is_ours && self.keeping == Keeping::Durably).then(|| self.open.join(run))
+    }
+
+    fn open_ids(&self) -> Result<Vec<ExportId>, JournalError> {
+        if self.keeping == Keeping::Absent {
+            return Ok(Vec::new());
+        }
+        let names = file_names(&self.open)?.into_iter();
+        Ok(names.filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Removes records that are over and were begun before `before`, save those whose download is still owed;
+    /// returns the ids of the removed ones.
+    ///
+    /// # Errors
+    /// [`JournalError::Disk`].
+    pub fn prune(&self, before: DateTime<Utc>) -> Result<Vec<ExportId>, JournalError> {
+        let open: BTreeSet<ExportId> = self.open_ids()?.into_iter().collect();
+        let mut removed = Vec::new();
+        for export_id in self.export_ids("exp-")? {
+            let Ok(Some(record)) = self.load(&export_id) else {
+                continue;
+            };
+            let is_wanted = open.contains(&export_id)
+                || !record.state().is_over()
+                || record.owes_download
+                || record
+                    .created_at
+                    .max(record.completed_at.unwrap_or(record.created_at))
+                    >= before;
+            if !is_wanted {
+                let path = self.path_of(&export_id);
+                std::fs::remove_file(&path).map_err(disk("remove the record", &path))?;
+                removed.push(export_id);
+            }
+        }
+        Ok(removed)
     }
 
     /// Writes the record of copies durably, in place of its earlier state.
@@ -175,12 +381,12 @@ impl Journal {
     pub(crate) fn save_copies(&self, record: &CopyRecord) -> Result<(), JournalError> {
         match self.keeping {
             Keeping::Durably => {}
-            Keeping::Muted => return Ok(()),
             Keeping::Absent => return Err(JournalError::Absent),
         }
         create_private_folder(&self.copies).map_err(disk("make the folder", &self.copies))?;
         let path = self.copies.join(format!("{}.json", record.copy_id));
-        write_durably(&self.copies, &path, &record.to_json())
+        let written = durable::write(&path, &record.to_json(), Readers::Owner);
+        written.map_err(disk("write the record", &path))
     }
 
     /// The newest record of copies for the export `identity`, an unfinished one before any other.
@@ -283,38 +489,35 @@ impl Journal {
         Ok((records, unreadable))
     }
 
+    /// Every record of the export `identity`.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub(crate) fn records_of(&self, identity: &Identity) -> Result<Vec<Record>, JournalError> {
+        let mut records = Vec::new();
+        for export_id in self.export_ids(&format!("exp-{}", &identity.hash()[..8]))? {
+            records.extend(self.load(&export_id)?);
+        }
+        records.retain(|record| record.identity() == *identity);
+        Ok(records)
+    }
+
     /// The newest record of the export `identity`, a live one before any other.
     ///
     /// # Errors
     /// [`JournalError::Damaged`] when a record that may be of this export cannot be read: going on
     /// could submit it twice.
     pub fn find(&self, identity: &Identity) -> Result<Option<Record>, JournalError> {
-        let mut newest: Option<Record> = None;
-        for export_id in self.export_ids(&format!("exp-{}", &identity.hash()[..8]))? {
-            let Some(record) = self.load(&export_id)? else {
-                continue;
-            };
-            let rank = |record: &Record| (record.state.is_live(), record.created_at);
-            let is_newer = newest
-                .as_ref()
-                .is_none_or(|newest| rank(newest) < rank(&record));
-            if record.identity() == *identity && is_newer {
-                newest = Some(record);
-            }
-        }
-        Ok(newest)
+        let records = self.records_of(identity)?.into_iter();
+        Ok(records.max_by_key(|record| (record.state().is_live(), record.created_at)))
     }
 
-    /// How many exports this journal believes to be running.
+    /// How many exports of this journal are not over, as far as it knows. Reads no record.
     ///
     /// # Errors
     /// [`JournalError::Disk`] when the folder cannot be listed.
-    pub fn count_running(&self) -> Result<usize, JournalError> {
-        let (records, _) = self.all()?;
-        Ok(records
-            .iter()
-            .filter(|record| record.state == RecordState::Submitted)
-            .count())
+    pub fn count_open(&self) -> Result<usize, JournalError> {
+        Ok(self.open_ids()?.len())
     }
 
     /// Takes the lock of the export `identity`, waiting while another process holds it; `on_wait` is
@@ -345,6 +548,15 @@ impl Journal {
     }
 
     async fn hold(&self, name: &str, on_wait: impl FnOnce()) -> Result<Lock, JournalError> {
+        self.hold_by(name, LOCK_RETRY, on_wait).await
+    }
+
+    async fn hold_by(
+        &self,
+        name: &str,
+        retry: Duration,
+        on_wait: impl FnOnce(),
+    ) -> Result<Lock, JournalError> {
         if self.keeping == Keeping::Absent {
             return Err(JournalError::Absent);
         }
@@ -359,7 +571,7 @@ impl Journal {
                     if let Some(on_wait) = on_wait.take() {
                         on_wait();
                     }
-                    tokio::time::sleep(LOCK_RETRY).await;
+                    tokio::time::sleep(retry).await;
                 }
                 Err(TryLockError::Error(error)) => return Err(failed()(error)),
             }
@@ -381,28 +593,19 @@ impl Journal {
 
 /// The names of the records in `folder` that begin with `start`, without their ending.
 fn names_in(folder: &Path, start: &str) -> Result<Vec<String>, JournalError> {
+    let names = file_names(folder)?.into_iter();
+    let stems = names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned));
+    Ok(stems.filter(|name| name.starts_with(start)).collect())
+}
+
+fn file_names(folder: &Path) -> Result<Vec<String>, JournalError> {
     let failed = || disk("list", folder);
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed())? {
         let name = entry.map_err(failed())?.file_name();
-        let name = name.to_str().and_then(|name| name.strip_suffix(".json"));
-        names.extend(
-            name.filter(|name| name.starts_with(start))
-                .map(str::to_owned),
-        );
+        names.extend(name.into_string().ok());
     }
     Ok(names)
-}
-
-/// Writes `text` to `path` in `folder`, so that after any crash there is the old file or the new one.
-fn write_durably(folder: &Path, path: &Path, text: &[u8]) -> Result<(), JournalError> {
-    let failed = || disk("write the record", path);
-    // A temporary file of this crate is readable by its owner alone.
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed())?;
-    file.write_all(text).map_err(failed())?;
-    file.as_file().sync_all().map_err(failed())?;
-    file.persist(path).map_err(|error| failed()(error.error))?;
-    sync_folder(folder).map_err(failed())
 }
 
 fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError + use<> {
@@ -448,17 +651,6 @@ fn open_lock(path: &Path) -> io::Result<File> {
         .read(true)
         .write(true)
         .open(path)
-}
-
-/// Makes a rename durable. Other systems than Unix have no such call and need none that we know of.
-#[cfg(unix)]
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_path: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 #[cfg(test)]

@@ -8,17 +8,19 @@
 //!
 //! The record has the name and the form of the one in the bucket, so that either serves `verify`.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::claim;
 use super::outcome::{ExportOutcome, OutcomeState};
+use super::progress::{Step, Sums};
 use super::record::Record;
 use super::request::{CLAIM_SUFFIX, claim_key};
+use super::tracked::Tracked;
 use super::{Exporter, OutcomeFile};
 use crate::download::{
     DownloadError, DownloadOptions, Downloaded, Downloader, local_names, make_folder, read_small,
 };
+use crate::durable::{self, Readers};
 use crate::error::{Error, ErrorKind};
 use crate::estimate::Budget;
 use crate::event::EventKind;
@@ -59,8 +61,7 @@ impl Exporter {
         let names = local_names(addresses.iter().map(|address| &address.key))?;
         this.weigh_download(outcome, &names, landing)?;
         make_folder(folder)?;
-        let mut record = outcome.record.clone();
-        if let Some(record) = &record {
+        if let Some(record) = &outcome.record {
             keep_others(record, landing)?;
         }
         let downloader = Downloader::new(
@@ -75,17 +76,16 @@ impl Exporter {
         for ((file, address), name) in outcome.files.iter_mut().zip(&addresses).zip(names) {
             let place = folder.join(name);
             let done = downloader.fetch_to(address, &place, options).await?;
-            note(file, record.as_mut(), done);
+            note(file, done);
         }
-        if let Some(record) = &mut record {
-            let was_owed = std::mem::replace(&mut record.owes_download, false);
-            this.keep_beside(record, &outcome.files, folder)?;
-            this.keep_known(record);
-            if was_owed {
-                claim::settle_download(&this.cloud, record).await;
-            }
+        if let Some(record) = outcome.record.take() {
+            let mut tracked = this.tracked(record);
+            let sums = outcome.files.iter().filter_map(sums_of).collect();
+            // Deleted or replaced meanwhile: what was fetched is right all the same.
+            let _ = tracked.step(Step::Fetched(sums)).await;
+            this.keep_beside(tracked.record(), &outcome.files, folder)?;
+            outcome.record = Some(tracked.into_record());
         }
-        outcome.record = record;
         this.tell_saving(outcome, landing);
         Ok(())
     }
@@ -103,7 +103,8 @@ impl Exporter {
                 Error::new(ErrorKind::Unexpected, message)
             })?;
         let path = folder.join(record_name);
-        replace(&path, &record.to_json()).map_err(DownloadError::disk("write", &path))?;
+        replace(&path, &record.published().to_json())
+            .map_err(DownloadError::disk("write", &path))?;
         self.events.emit(EventKind::Settled {
             message: format!("the record of the export is in `{}`", path.display()),
         });
@@ -118,34 +119,31 @@ impl Exporter {
         Ok(())
     }
 
-    /// Brings the journal up to date, where it knows the export; the files are there in any case.
-    fn keep_known(&self, record: &Record) {
-        let kept = match self.journal.load(&record.export_id) {
-            Ok(Some(_)) => self.journal.save(record),
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = kept {
-            self.events.warn(error.to_string());
+    /// Follows the record of a complete export: in the journal, if that has it, and in its lease.
+    fn tracked(&self, record: Record) -> Tracked<'_> {
+        match self.journal.load(&record.export_id) {
+            Ok(None) => Tracked::elsewhere(self, record),
+            Ok(Some(_)) | Err(_) => Tracked::of(self, record, true),
         }
     }
 }
 
 /// Notes where a file is, and what was found out about it.
-fn note(file: &mut OutcomeFile, record: Option<&mut Record>, done: Downloaded) {
+fn note(file: &mut OutcomeFile, done: Downloaded) {
     file.local_path = done.path.as_deref().map(|path| path.display().to_string());
     file.sha256.clone_from(&done.sha256);
     file.crc64 = done.crc64.map(|crc64| crc64.to_string());
-    let objects = record.into_iter().flat_map(|record| &mut record.files);
-    let mut objects = objects.filter_map(|file| file.object.as_mut());
-    if let Some(object) = objects.find(|object| object.key == file.key) {
-        // What was asked for in an earlier run is still true of the same object.
-        if done.sha256.is_some() {
-            object.sha256.clone_from(&done.sha256);
-        }
-        object.crc64.clone_from(&file.crc64);
-    }
     file.downloaded = Some(done);
+}
+
+/// The checksums of a file that was fetched.
+fn sums_of(file: &OutcomeFile) -> Option<Sums> {
+    Some(Sums {
+        key: file.key.clone(),
+        etag: file.etag.clone()?,
+        crc64: file.crc64.clone(),
+        sha256: file.sha256.clone(),
+    })
 }
 
 /// The names of what is written beside the files: the record and the list of checksums.
@@ -188,7 +186,7 @@ fn keep_others(record: &Record, landing: &Landing) -> Result<(), Error> {
     Err(DownloadError::InTheWay { path, difference }.into())
 }
 
-/// Whether two records speak of the very same objects, such as those that `--if-exists skip` took over.
+/// Whether two records speak of the very same objects, such as those that `--if-exists reuse` found without a record.
 fn is_of_same_files(one: &Record, other: &Record) -> bool {
     let objects = |record: &Record| -> Option<Vec<_>> {
         let files = record.files.iter();
@@ -202,18 +200,9 @@ fn is_of_same_files(one: &Record, other: &Record) -> bool {
     objects(one).is_some_and(|objects_of_one| objects(other) == Some(objects_of_one))
 }
 
-/// Puts a file in place whole or not at all.
+/// Puts a file in place whole or not at all. It is for whoever may read the disks beside it.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    // These are for the eyes of whoever may read the disks beside them.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    durable::write(path, content, Readers::All)
 }
 
 /// A line as `sha256sum` writes it: a name with a backslash is escaped, and the line says so.

@@ -92,7 +92,7 @@ pub(crate) trait Bucket {
     fn has_seen_taken(&self) -> bool;
 
     /// Signs a put, valid for at most five minutes from now.
-    fn sign(&self, number: Number) -> Self::Signature;
+    async fn sign(&self, number: Number) -> Result<Self::Signature, Self::Error>;
 
     async fn put(
         &self,
@@ -234,12 +234,12 @@ impl<B: Clone> Opening<B> {
         run: String,
         host: String,
         body: B,
-        sign: impl FnOnce() -> S,
+        sign: impl AsyncFnOnce() -> S,
     ) -> Result<Creating<B, S>, K::Error> {
         let attempt = self.attempt(run, host, body);
         let lease = Lease::of(self.number(), attempt.run.clone());
         // Rule 6: before the put, so that the request is not younger than the lease.
-        let signed = sign();
+        let signed = sign().await;
         let claimed = lease.claim(bucket, &attempt).await;
         let is_honoured = match claimed {
             Ok(Claimed::Ours { is_honoured }) => is_honoured,
@@ -268,10 +268,6 @@ enum Claimed {
 }
 
 impl<B: Clone, S> Won<B, S> {
-    pub(crate) fn number(&self) -> Number {
-        self.lease.number
-    }
-
     /// Rule 9: whether the bucket honours the header. If not, the user is warned; `second_reading` waits for the others.
     pub(crate) fn is_honoured(&self) -> bool {
         self.is_honoured
@@ -318,17 +314,6 @@ impl<B: Clone, S> Won<B, S> {
             lease: self.lease,
             gave_up,
         })
-    }
-
-    /// Any way out before the second reading.
-    ///
-    /// # Errors
-    /// If the lease cannot be read or written.
-    pub(crate) async fn withdraw<K: Bucket<Body = B>>(
-        self,
-        bucket: &K,
-    ) -> Result<Stepped<B>, K::Error> {
-        self.lease.withdraw(bucket).await
     }
 }
 
@@ -400,14 +385,13 @@ impl Lease {
     pub(crate) async fn again<K: Bucket, S>(
         self,
         bucket: &K,
-        sign: impl Fn() -> S,
+        sign: impl AsyncFnOnce() -> S,
         body: impl Fn(&Attempt<K::Body>) -> K::Body,
     ) -> Result<Cleared<K::Body, S>, K::Error> {
-        let mut signed = None;
+        // Before the put, so that the request is not younger than the lease.
+        let signed = sign().await;
         let renewed = self.write(bucket, |attempt| match attempt.state {
             LeaseState::Queued | LeaseState::Intended => {
-                // After the reading, before the put, and once more for each put.
-                signed = Some(sign());
                 Write::Next(LeaseState::Intended, body(attempt))
             }
             _ => Write::Never,
@@ -418,9 +402,6 @@ impl Lease {
             Ok(Stepped::Gone) => return Ok(Cleared::Overtaken(None)),
             Err(error) => return self.fail(bucket, error).await,
         }
-        let Some(signed) = signed else {
-            return self.step_back(bucket).await;
-        };
         if Rules::of(bucket).hold(Rule::ReadBeforeAgain) {
             match row::walk(bucket, Vec::new()).await {
                 Ok(row) if row.has_alone_on_top(self.number, &self.run) => {}
@@ -476,7 +457,7 @@ impl Lease {
         }
     }
 
-    /// Whether the bucket refuses to create this lease, which exists.
+    /// Whether the bucket refuses to create this lease because it exists. Another refusal does not show that.
     async fn is_refused<K: Bucket>(
         &self,
         bucket: &K,
@@ -484,7 +465,7 @@ impl Lease {
     ) -> Result<bool, K::Error> {
         for retry in 0.. {
             match bucket.create(self.number, attempt).await {
-                Ok(created) => return Ok(created != Created::New),
+                Ok(created) => return Ok(created == Created::Taken),
                 Err(error) if retry < RETRIES && K::may_pass(&error) => {
                     bucket.pause(Pause::Retry(retry)).await;
                 }
@@ -502,7 +483,7 @@ impl Lease {
     ) -> Result<Stepped<K::Body>, K::Error> {
         for retry in 0.. {
             // Before the read: a process that is stopped after it cannot put what is no longer true minutes later.
-            let signature = bucket.sign(self.number);
+            let signature = bucket.sign(self.number).await?;
             let Some(Seen { attempt, .. }) = bucket.get(self.number).await? else {
                 return Ok(Stepped::Gone);
             };

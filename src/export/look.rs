@@ -23,6 +23,23 @@ pub(crate) struct Look {
     pub uploads: UploadsSeen,
 }
 
+impl Look {
+    /// Whether every name of `record` was looked at, and neither a file nor an upload of it shows.
+    pub(crate) fn shows_nothing_of(&self, record: &Record) -> bool {
+        let names = record.files.iter().flat_map(|file| file.watched_keys());
+        let mut heads = names.map(|key| self.heads.get(key));
+        let is_missing = heads.all(|head| matches!(head, Some(Head::Missing)));
+        let has_no_upload = match &self.uploads {
+            UploadsSeen::Listed {
+                unfinished,
+                is_truncated,
+            } => unfinished.is_empty() && !is_truncated,
+            UploadsSeen::NotSeen => false,
+        };
+        is_missing && has_no_upload && record.files.iter().all(|file| file.object.is_none())
+    }
+}
+
 /// What HEAD said of one name.
 #[derive(Clone, Debug)]
 pub(crate) enum Head {

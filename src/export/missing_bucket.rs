@@ -11,6 +11,7 @@ use super::resolve::{Destination, RegionSetting};
 use crate::cloud::Cloud;
 use crate::cloud::cos::{BucketEntry, CosErrorKind};
 use crate::error::{Error, ErrorKind};
+use crate::event::Events;
 use crate::model::{BucketName, ImageId, Region};
 
 /// A bucket that is named and does not exist, with the region that it belongs in.
@@ -124,7 +125,7 @@ impl MissingBucket {
     ) -> Result<(), Error> {
         let (bucket, region) = (&self.bucket, &self.region);
         let making = cloud.cos().put_bucket(bucket, region);
-        let Some(made) = answer_within_grace(cancel, making).await else {
+        let Some(made) = answer_within_grace(cancel, &Events::discard(), making).await else {
             let message = format!(
                 "interrupted while bucket `{bucket}` was being made: it may stand in {region} now; no export was started"
             );

@@ -9,34 +9,38 @@
 
 mod attach;
 mod authorize;
+mod begin;
 mod claim;
 mod cost;
-mod earlier;
 mod files;
 mod grace;
 mod image_copy;
 mod journal;
 mod landing;
-#[cfg_attr(not(test), expect(unused_imports, reason = "not used yet"))]
-#[expect(dead_code, reason = "not used yet")]
 mod lease;
+mod leases;
 mod look;
 mod missing_bucket;
 mod outcome;
 mod overview;
 mod policy;
 mod preflight;
+mod progress;
 mod record;
 mod refusals;
 mod request;
 mod resolve;
 mod resume;
+mod reuse;
 mod role;
 #[cfg(test)]
 mod samples;
 mod submit;
+mod tracked;
 mod watch;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -59,8 +63,9 @@ pub use missing_bucket::{MissingBucket, find_missing_bucket};
 pub use outcome::{ExportOutcome, ExportedCopy, OutcomeFile, OutcomeState};
 pub use policy::{BeyondExport, minimal_policy};
 pub use preflight::{
-    AccountQuestion, AccountReport, AttachedPolicy, DryRun, Fact, Facts, IfExists, Keys,
-    LandingFacts, PreflightReport, check_account, check_image, check_role, disks, fetch_image,
+    AccountQuestion, AccountReport, AttachedPolicy, DryRun, Existing as ExistingFiles, Fact, Facts,
+    IfExists, Keys, LandingFacts, PreflightReport, check_account, check_image, check_role, disks,
+    fetch_image,
 };
 pub use record::{
     Baseline, CopiedFrom, FinishedObject, Record, RecordError, RecordFile, RecordState, WatchedName,
@@ -74,20 +79,15 @@ pub use role::WritingPreset;
 pub use submit::Queueing;
 pub use watch::PollPolicy;
 
-use crate::clock::Stopwatch;
 use crate::cloud::actions::cvm::Image;
-use crate::cloud::cos::{BucketEntry, Overwrite};
+use crate::cloud::cos::BucketEntry;
 use crate::cloud::{Cloud, Site};
 use crate::error::{Error, ErrorKind};
 use crate::estimate::Budget;
 use crate::event::{EventKind, Events};
 use crate::model::{CheckName, ImageId, Prefix};
-use attach::{Found, Source};
-use claim::{Claim, Claimed};
 use journal::Lock;
 use preflight::{GatherOptions, gather, judge};
-use resume::{default_timeout, sign_window};
-use submit::{Submission, Submitted};
 use watch::WatchEnd;
 
 /// The part of the default timeout that every export gets.
@@ -121,7 +121,7 @@ pub struct ExportOptions {
     pub poll: PollPolicy,
     /// Whether to wait while the cloud says "later".
     pub queueing: Queueing,
-    /// Whether to keep the record in the bucket, too.
+    /// Whether leases in the bucket decide between machines, and the record is kept there, too.
     pub keep_claim: bool,
     /// Checks that do not count.
     pub skipped_checks: Vec<CheckName>,
@@ -182,6 +182,8 @@ pub struct Exporter {
     journal: Journal,
     events: Events,
     cancel: CancellationToken,
+    /// Whether a bucket of this run has refused to replace a lease.
+    is_guarded: Arc<AtomicBool>,
 }
 
 impl Exporter {
@@ -193,6 +195,7 @@ impl Exporter {
             journal,
             events,
             cancel,
+            is_guarded: Arc::default(),
         }
     }
 
@@ -215,185 +218,8 @@ impl Exporter {
                 return Ok(outcome);
             }
         }
-        self.export_as_it_is(request, known, options, CostLine::Due)
+        self.export_image(request, known, options, CostLine::Due)
             .await
-    }
-
-    async fn export_as_it_is(
-        &self,
-        request: &ExportRequest,
-        known: Known,
-        options: &ExportOptions,
-        cost_line: CostLine,
-    ) -> Result<ExportOutcome, Error> {
-        let this = self.about(request.asked_image());
-        let identity = request.identity();
-        let begun = this.cloud.now();
-        let (lock, has_waited) = match this.lock(&identity, options).await? {
-            Locked::Held { lock, has_waited } => (lock, has_waited),
-            Locked::Interrupted => return Ok(ExportOutcome::never_started(request)),
-            Locked::TimedOut => return this.while_locked(request),
-        };
-        let known_record = this.journal.find(&identity)?;
-        let mut given_up = None;
-        if let Some(record) = known_record {
-            // Whoever held the lock has made this very export meanwhile.
-            let is_result =
-                has_waited && record.state == RecordState::Complete && record.ended_after(begun);
-            if is_result && !options.resubmit {
-                return Ok(ExportOutcome::of(&record));
-            }
-            if let Some(outcome) = this.still_owed(&record, request, options).await? {
-                return Ok(outcome);
-            }
-            if record.state.is_live() {
-                if options.resubmit && record.state == RecordState::Intended {
-                    given_up = Some(record);
-                } else if let Some(running) = this
-                    .still_running(
-                        record,
-                        Source::Journal,
-                        request,
-                        options,
-                        has_waited.then_some(begun),
-                    )
-                    .await?
-                {
-                    drop(lock);
-                    return this.finish_or_watch(running, request.scope, options).await;
-                }
-            }
-        }
-        let report = tokio::select! {
-            () = this.cancel.cancelled() => return Ok(ExportOutcome::never_started(request)),
-            report = this.look_up(request, known, options, LookUp::BeforeSubmit, None) => report?,
-        };
-        if let Some(claim) = earlier::live_claim(&this.journal, &report)?
-            .filter(|claim| !options.resubmit || claim.state == RecordState::Submitted)
-        {
-            this.journal.save(&claim)?;
-            if let Some(running) = this
-                .still_running(claim, Source::Claim, request, options, None)
-                .await?
-            {
-                drop(lock);
-                return this.finish_or_watch(running, request.scope, options).await;
-            }
-        }
-        this.events.emit(EventKind::Checked {
-            findings: report.findings.clone(),
-        });
-        if cost_line == CostLine::Due {
-            this.tell_cost(&report);
-        }
-        let settling = || {
-            let record = this.begin(&report, options);
-            earlier::settle(&this.journal, &report, record, this.cloud.now())
-        };
-        let mut skipped_checks = options.skipped_checks.clone();
-        // What is taken as it stands is not exported, and costs nothing of that.
-        if options.if_exists == IfExists::Skip && settling().is_ok_and(|found| found.is_some()) {
-            skipped_checks.push(CheckName::Cost);
-        }
-        report.require(&skipped_checks)?;
-        if options.if_exists == IfExists::Skip
-            && let Some(record) = settling()?
-        {
-            this.journal.save(&record)?;
-            drop(lock);
-            if record.state == RecordState::Complete {
-                return Ok(ExportOutcome::of(&record));
-            }
-            return this
-                .take_up(Found::new(record, Source::Bucket), request.scope, options)
-                .await;
-        }
-        let mut record = this.begin(&report, options);
-        let timeout = options.timeout.unwrap_or_else(|| default_timeout(&record));
-        // The queue and the watch share it; look-ups have limits of their own.
-        let stopwatch = Stopwatch::start();
-        let remaining = || timeout.saturating_sub(stopwatch.elapsed());
-        let mut claim = Claim::new(options.keep_claim);
-        if report.facts.other_claim_runs() {
-            this.events.warn(
-                "the record in the bucket is of another export of this image under this prefix, which may be \
-                 running; only this machine's journal knows this one",
-            );
-            claim.leave_alone();
-        }
-        let submission = Submission {
-            cloud: &this.cloud,
-            journal: &this.journal,
-            events: &this.events,
-            cancel: &this.cancel,
-            queueing: options.queueing,
-            queue_pause: options.poll.is_fixed().then_some(options.poll.base),
-            timeout: remaining(),
-            if_exists: options.if_exists,
-        };
-        if let Some(earlier) = given_up.as_mut() {
-            earlier.state = RecordState::Abandoned;
-            this.journal.save(earlier)?;
-        }
-        // On disk before the claim can be seen by others.
-        this.journal.save(&record)?;
-        record.state = RecordState::Intended;
-        record.submitted_at = Some(this.cloud.now());
-        let overwrite = match report.facts.claim {
-            Fact::Known(Some(_)) => Overwrite::Allow,
-            _ => Overwrite::Forbid,
-        };
-        let staked = tokio::select! {
-            () = this.cancel.cancelled() => None,
-            staked = claim.stake(&this.cloud, &this.events, &record, overwrite) => Some(staked),
-        };
-        let other = match staked {
-            Some(Ok(Claimed::Yes)) if !this.cancel.is_cancelled() => None,
-            Some(Ok(Claimed::ByAnother(other))) => Some(*other),
-            Some(Err(unreadable)) => {
-                claim.leave_alone();
-                submission
-                    .close(&mut record, &mut claim, RecordState::Abandoned)
-                    .await;
-                return Err(unreadable);
-            }
-            None | Some(Ok(Claimed::Yes)) => {
-                submission
-                    .close(&mut record, &mut claim, RecordState::Abandoned)
-                    .await;
-                return Ok(ExportOutcome::never_started(request));
-            }
-        };
-        if let Some(other) = other {
-            record.state = RecordState::Abandoned;
-            record.submitted_at = None;
-            this.journal.save(&record)?;
-            this.journal.save(&other)?;
-            drop(lock);
-            return this
-                .take_up(Found::new(other, Source::Claim), request.scope, options)
-                .await;
-        }
-        let submitted = submission
-            .send(&mut record, &mut claim, &request.to_call())
-            .await?;
-        drop(lock);
-        match submitted {
-            Submitted::Accepted if options.waiting == Waiting::Detach => {
-                Ok(ExportOutcome::of(&record).left_running())
-            }
-            Submitted::Accepted | Submitted::Lost => {
-                let sign_window = sign_window(&record);
-                this.watch_to_end(record, remaining(), sign_window, options, &mut claim)
-                    .await
-            }
-            Submitted::Interrupted if record.state == RecordState::Abandoned => {
-                Ok(ExportOutcome::never_started(request))
-            }
-            Submitted::Interrupted => {
-                Ok(ExportOutcome::after_watch(&record, WatchEnd::Interrupted))
-            }
-        }
     }
 
     /// Checks every precondition of one export, the cloud's own dry run included; submits nothing.
@@ -524,11 +350,16 @@ impl Exporter {
             // The copy that would be exported is not there yet.
             server_dry_run: purpose == LookUp::CheckOnly && copy.is_none(),
             copy,
+            versioning: purpose == LookUp::CheckOnly && options.keep_claim,
             claim: options.keep_claim || purpose == LookUp::CheckOnly,
-            running_exports: self.journal.count_running()?,
+            running_exports: self.journal.count_open()?,
             landing: options.landing.clone(),
+            is_guarded: Arc::clone(&self.is_guarded),
         };
         let mut facts = gather(&self.cloud, request, gathering).await?;
+        if options.if_exists == IfExists::Reuse {
+            facts.existing = self.existing(&facts).await?;
+        }
         let plan = CostPlan::of(options, &facts.bucket, self.cloud.cos().network());
         let cost = CostFacts::of(request, &facts.image, &plan, &options.budget);
         facts.cost = Some(cost);
@@ -547,9 +378,15 @@ impl Exporter {
         }
     }
 
-    /// The record of a new export, with what stands under its names noted.
+    /// The record of a new export, with what is under its names noted.
     fn begin(&self, report: &PreflightReport, options: &ExportOptions) -> Record {
-        let facts = &report.facts;
+        let mut record = self.begin_record(&report.facts);
+        record.skipped_checks = options.skipped_checks.clone();
+        record.owes_download = options.landing.is_some();
+        record
+    }
+
+    fn begin_record(&self, facts: &Facts) -> Record {
         let baseline = |key: &crate::model::ObjectKey| match facts.objects.get(key) {
             Some(Fact::Known(object)) => Baseline::of(object.as_ref()),
             _ => Baseline::Unseen,
@@ -572,8 +409,6 @@ impl Exporter {
             .into_iter()
             .flat_map(|list| &list.uploads);
         record.earlier_uploads = uploads.map(|upload| upload.upload_id.clone()).collect();
-        record.skipped_checks = options.skipped_checks.clone();
-        record.owes_download = options.landing.is_some();
         record
     }
 
@@ -604,7 +439,7 @@ impl Exporter {
     /// What can be said while another process of this machine is at the same export.
     fn while_locked(&self, request: &ExportRequest) -> Result<ExportOutcome, Error> {
         match self.journal.find(&request.identity())? {
-            Some(record) if record.state.is_live() => {
+            Some(record) if record.state().is_live() => {
                 Ok(ExportOutcome::after_watch(&record, WatchEnd::TimedOut))
             }
             _ => Err(Error::new(

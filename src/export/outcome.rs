@@ -38,6 +38,8 @@ pub struct ExportOutcome {
     pub export_id: Option<ExportId>,
     /// How far the export was.
     pub state: OutcomeState,
+    /// Whether files that exist already are the result, so that nothing was submitted.
+    pub reused: bool,
     /// The image that was asked for; `None` when a wait knows only keys.
     pub image_id: Option<ImageId>,
     /// The image's name, where it is known.
@@ -134,7 +136,7 @@ impl ExportOutcome {
     /// The outcome of a run that ended with `record` as it is.
     #[must_use]
     pub fn of(record: &Record) -> Self {
-        let state = match record.state {
+        let state = match record.state() {
             RecordState::Queued => OutcomeState::Checked,
             RecordState::Intended => OutcomeState::Unknown,
             RecordState::Submitted => OutcomeState::Running,
@@ -143,11 +145,12 @@ impl ExportOutcome {
                 OutcomeState::Failed
             }
         };
-        let is_watchable = record.state.is_live() || record.state == RecordState::Complete;
+        let is_watchable = record.state().is_live() || record.state() == RecordState::Complete;
         Self {
             schema: SCHEMA,
             export_id: Some(record.export_id.clone()),
             state,
+            reused: false,
             image_id: Some(record.asked_image().clone()),
             image_name: record.image_name.clone(),
             copy: ExportedCopy::of(record),
@@ -187,11 +190,26 @@ impl ExportOutcome {
             .collect()
     }
 
+    /// Notes that it is unknown whether the export was started.
+    pub(crate) fn set_unknown(&mut self, reason: impl Into<String>) {
+        self.state = OutcomeState::Unknown;
+        self.reason = Some(reason.into());
+    }
+
     /// Notes that a file of a complete export is not there any more.
     pub(crate) fn set_gone(&mut self, reason: String) {
         self.state = OutcomeState::Failed;
         self.reattach.clear();
         self.reason.get_or_insert(reason);
+    }
+
+    /// The same outcome, of files that existed already if they are complete.
+    #[must_use]
+    pub(crate) fn reused(self) -> Self {
+        Self {
+            reused: self.state == OutcomeState::Complete,
+            ..self
+        }
     }
 
     /// The outcome of a run that left at once instead of watching.
@@ -217,10 +235,19 @@ impl ExportOutcome {
                 reason: Some(reason),
                 ..outcome
             },
+            // A disk whose name was never known can't be seen complete.
+            WatchEnd::TimedOut if record.files.iter().any(|file| file.names.is_empty()) => Self {
+                state: OutcomeState::Unknown,
+                reason: Some(
+                    "the cloud announced a file whose path is not an object key".to_owned(),
+                ),
+                ..outcome
+            },
             WatchEnd::TimedOut => Self {
                 state: OutcomeState::Running,
                 ..outcome
             },
+            WatchEnd::Overtaken => outcome,
             WatchEnd::Started => outcome.left_running(),
             WatchEnd::Interrupted => Self {
                 interrupted: true,
@@ -242,6 +269,7 @@ impl ExportOutcome {
             schema: SCHEMA,
             export_id: None,
             state: OutcomeState::Checked,
+            reused: false,
             image_id: Some(request.asked_image().clone()),
             image_name: None,
             copy: None,

@@ -6,6 +6,7 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use super::outcome::ExportOutcome;
 use super::record::RecordState;
+use super::tracked::Tracked;
 use super::{CONCURRENT_LOOKS, Exporter};
 use crate::cloud::actions::cvm::{DescribeImages, Image};
 use crate::error::{Error, ErrorKind};
@@ -33,10 +34,12 @@ impl Exporter {
         if export_id.is_none() {
             self.tell_copies().await?;
         }
-        let looks = records.into_iter().map(|mut record| async move {
-            match record.state {
+        let looks = records.into_iter().map(|record| async move {
+            match record.state() {
                 RecordState::Complete => self.still_stands(&record).await,
-                _ if record.state.is_live() => self.look_once(&mut record).await,
+                state if state.is_live() => {
+                    self.look_once(&mut Tracked::of(self, record, true)).await
+                }
                 _ => Ok(ExportOutcome::of(&record)),
             }
         });

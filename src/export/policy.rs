@@ -78,6 +78,7 @@ pub fn minimal_policy(
                 "action": [
                     "name/cos:HeadBucket",
                     "name/cos:GetBucket",
+                    "name/cos:GetBucketVersioning",
                     "name/cos:ListMultipartUploads",
                 ],
                 "resource": [format!("{bucket_resource}/"), format!("{bucket_resource}/*")],

@@ -9,6 +9,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::cos::ObjectMeta;
+pub use crate::export::progress::RecordState;
 use crate::export::request::{
     DeviceNames, DiskRole, DiskScope, ExpectedFile, ExportRequest, Identity,
 };
@@ -18,34 +19,6 @@ use crate::model::{
 };
 
 const SCHEMA: &str = "cvm-export.record.v1";
-
-/// How far an export has come, as far as was promised to disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RecordState {
-    /// The cloud said "later", or the submit has not begun: nothing was started.
-    Queued,
-    /// The submit was about to be sent, and may have been: nobody knows what became of it.
-    Intended,
-    /// The cloud accepted the export, or signs of it were seen.
-    Submitted,
-    /// Every file is in the bucket.
-    Complete,
-    /// The export vanished.
-    Failed,
-    /// The cloud refused the submit: nothing was started.
-    Refused,
-    /// Given up by `--resubmit` in favour of a new one, or before anything was sent.
-    Abandoned,
-}
-
-impl RecordState {
-    /// Whether an export may be running under this record, so that a second submit would double it.
-    #[must_use]
-    pub fn is_live(self) -> bool {
-        matches!(self, Self::Intended | Self::Submitted)
-    }
-}
 
 /// What stood under a watched name before the submit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,8 +150,7 @@ pub struct Record {
     schema: String,
     /// This tool's name for the export.
     pub export_id: ExportId,
-    /// How far it has come.
-    pub state: RecordState,
+    state: RecordState,
     /// The version of the program that wrote the record last.
     pub tool_version: String,
     /// The image.
@@ -229,6 +201,12 @@ pub struct Record {
     /// The image that was asked for, where a copy of it was exported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied_from: Option<CopiedFrom>,
+    /// Whether another machine began it, and this one has only taken notice. Never written to a bucket.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) adopted: bool,
+    /// The number of its lease in the bucket, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
     /// The prefix as it was written, with its placeholders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix_template: Option<CloudText>,
@@ -287,6 +265,8 @@ impl Record {
             warnings: Vec::new(),
             owes_download: false,
             copied_from: request.copied_from.clone(),
+            adopted: false,
+            attempt: None,
             prefix_template: request.prefix_template.clone(),
             removed_at: None,
             unknown_fields: serde_json::Map::new(),
@@ -353,43 +333,39 @@ impl Record {
         }
     }
 
-    /// Takes the cloud's answer to the submit in. What it announces wins over what was predicted: an
-    /// announced name is put first in its file's list of names.
-    pub fn accept(
-        &mut self,
-        task_id: Option<TaskId>,
-        request_id: Option<String>,
-        announced: Vec<ObjectKey>,
-        now: DateTime<Utc>,
-    ) {
+    /// How far the export is.
+    #[must_use]
+    pub fn state(&self) -> RecordState {
+        self.state
+    }
+
+    /// The record as it is shown to other machines.
+    pub(crate) fn published(&self) -> Self {
+        Self {
+            adopted: false,
+            ..self.clone()
+        }
+    }
+
+    /// The same record as one of which signs or files were found without a record: it was submitted at
+    /// `since`, if that is known. Synthetic; nothing was sent under it.
+    pub(crate) fn found_running(mut self, since: Option<DateTime<Utc>>) -> Self {
         self.state = RecordState::Submitted;
-        self.submitted_at = Some(now);
-        self.task_id = task_id;
-        self.request_id = request_id;
-        if announced.is_empty() {
-            return;
-        }
-        let mut predicted = std::mem::take(&mut self.files);
-        let mut devices = DeviceNames::default();
-        for key in announced {
-            let position = predicted
-                .iter()
-                .position(|file| file.is_named(&key))
-                .or_else(|| predicted.iter().position(|file| file.speaks_of(&key)));
-            let mut file = match position {
-                Some(position) => predicted.remove(position),
-                None => RecordFile::announced_only(&key, &mut devices, self.files.len()),
-            };
-            file.prefer(key);
-            self.files.push(file);
-        }
-        // A disk that was predicted and not announced is not expected: the cloud knows better.
-        for file in predicted {
-            self.warnings.push(format!(
-                "the cloud announced no file for the {} disk {}",
-                file.disk, file.device
-            ));
-        }
+        self.submitted_at = since;
+        self
+    }
+
+    /// The same record as one of an export that somebody else may have started. Synthetic.
+    pub(crate) fn assumed(mut self) -> Self {
+        self.state = RecordState::Intended;
+        self
+    }
+
+    /// The same record in `state`, whatever the table says.
+    #[cfg(test)]
+    pub(crate) fn in_state(mut self, state: RecordState) -> Self {
+        self.state = state;
+        self
     }
 
     /// The keys of all files, announced or predicted.
@@ -482,6 +458,23 @@ impl RecordFile {
         }
     }
 
+    /// A file of which only its existence is known.
+    fn unknown(position: usize) -> Self {
+        let disk = if position == 0 {
+            DiskRole::System
+        } else {
+            DiskRole::Data
+        };
+        Self {
+            disk,
+            device: "unknown".to_owned(),
+            snapshot_id: None,
+            size_gib: None,
+            names: Vec::new(),
+            object: None,
+        }
+    }
+
     /// Puts `key` first among the names.
     fn prefer(&mut self, key: ObjectKey) {
         match self.names.iter().position(|name| name.key == key) {
@@ -503,16 +496,6 @@ pub(crate) fn is_since(time: DateTime<Utc>, start: DateTime<Utc>) -> bool {
     time.signed_duration_since(start) >= TimeDelta::seconds(-2)
 }
 
-/// Closes a record whose files are all there.
-pub(crate) fn finish(record: &mut Record, now: DateTime<Utc>) {
-    record.state = RecordState::Complete;
-    let objects = record.files.iter().filter_map(|file| file.object.as_ref());
-    record.completed_at = objects
-        .filter_map(|object| object.last_modified)
-        .max()
-        .or(Some(now));
-}
-
 /// Strips every text of a record: one from a bucket may have been written by anybody.
 fn strip(value: &mut serde_json::Value) {
     match value {
@@ -531,153 +514,6 @@ fn new_export_id(identity: &Identity) -> ExportId {
         .expect("hexadecimal digits after `exp-` make an export id")
 }
 
+mod steps;
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(text: &str) -> ObjectKey {
-        text.parse().expect("key")
-    }
-
-    fn record(names: &[(&str, DiskRole, &[&str])]) -> Record {
-        let request = ExportRequest {
-            image_id: "img-1".parse().expect("image id"),
-            region: "ap-guangzhou".parse().expect("region"),
-            bucket: "b-1250000000".parse().expect("bucket"),
-            prefix: Some("p".parse().expect("prefix")),
-            format: ImageFormat::Raw,
-            scope: DiskScope::WholeMachine,
-            role: "CVM_QcsRole".parse().expect("role"),
-            prefix_template: None,
-            copied_from: None,
-        };
-        let files = names.iter().map(|(snapshot, disk, names)| {
-            let expected = ExpectedFile {
-                disk: *disk,
-                device: "xvda".to_owned(),
-                snapshot_id: Some(snapshot.parse().expect("snapshot id")),
-                size_gib: Some(50),
-                names: names.iter().map(|name| key(name)).collect(),
-            };
-            RecordFile::expect(&expected, |_| Baseline::Absent)
-        });
-        Record::begin(&request, files.collect(), DateTime::UNIX_EPOCH)
-    }
-
-    fn two_disks() -> Record {
-        record(&[
-            (
-                "snap-s",
-                DiskRole::System,
-                &["p_img-1_system_snap-s.raw", "p_xvda.raw"],
-            ),
-            (
-                "snap-d",
-                DiskRole::Data,
-                &["p_img-1_data_snap-d.raw", "p_xvdb.raw"],
-            ),
-        ])
-    }
-
-    #[test]
-    fn announced_names_win_and_set_the_order() {
-        let mut record = two_disks();
-        let announced = vec![key("p_xvdb.raw"), key("q_snap-s.raw")];
-        record.accept(Some(TaskId(7)), None, announced, DateTime::UNIX_EPOCH);
-        let names: Vec<Vec<&str>> = record
-            .files
-            .iter()
-            .map(|file| file.names.iter().map(|name| name.key.as_str()).collect())
-            .collect();
-        assert_eq!(
-            names,
-            [
-                vec!["p_xvdb.raw", "p_img-1_data_snap-d.raw"],
-                vec!["q_snap-s.raw", "p_img-1_system_snap-s.raw", "p_xvda.raw"],
-            ]
-        );
-        assert_eq!(
-            record.files[0].snapshot_id.as_ref().map(SnapshotId::as_str),
-            Some("snap-d")
-        );
-        assert!(record.warnings.is_empty());
-    }
-
-    #[test]
-    fn a_disk_that_is_not_announced_is_dropped_with_a_warning() {
-        let mut record = two_disks();
-        record.accept(
-            None,
-            None,
-            vec![key("p_img-1_system_snap-s.raw")],
-            DateTime::UNIX_EPOCH,
-        );
-        assert_eq!(record.files.len(), 1);
-        assert_eq!(record.warnings.len(), 1);
-    }
-
-    #[test]
-    fn an_answer_without_paths_keeps_the_prediction() {
-        let mut record = two_disks();
-        record.accept(None, None, Vec::new(), DateTime::UNIX_EPOCH);
-        assert_eq!(record.files.len(), 2);
-    }
-
-    #[test]
-    fn fields_of_a_later_version_survive_a_rewrite() {
-        let mut json: serde_json::Value =
-            serde_json::from_slice(&two_disks().to_json()).expect("JSON");
-        json["from_the_future"] = serde_json::json!({"a": 1});
-        let read = Record::from_json(json.to_string().as_bytes()).expect("a record");
-        let again: serde_json::Value = serde_json::from_slice(&read.to_json()).expect("JSON");
-        assert_eq!(again, json);
-    }
-
-    #[test]
-    fn times_at_the_ends_of_the_calendar_are_compared() {
-        let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
-        let start = DateTime::UNIX_EPOCH;
-        let cases = [
-            (start, first, true),
-            (first, first, true),
-            (first, last, false),
-            (last, first, true),
-            (start, start + TimeDelta::seconds(2), true),
-            (start, start + TimeDelta::seconds(3), false),
-        ];
-        for (time, start, expected) in cases {
-            assert_eq!(is_since(time, start), expected, "{time} since {start}");
-        }
-    }
-
-    #[test]
-    fn other_schemas_and_other_texts_are_refused() {
-        let other = br#"{"schema":"cvm-export.record.v2"}"#;
-        assert!(matches!(
-            Record::from_json(other),
-            Err(RecordError::UnknownSchema(_))
-        ));
-        for text in [
-            &b""[..],
-            b"{}",
-            b"<html>",
-            br#"{"schema":"cvm-export.record.v1"}"#,
-        ] {
-            assert!(matches!(
-                Record::from_json(text),
-                Err(RecordError::Malformed(_))
-            ));
-        }
-    }
-
-    #[test]
-    fn the_reattach_line_names_region_bucket_time_and_keys() {
-        let mut record = two_disks();
-        record.submitted_at = Some(DateTime::UNIX_EPOCH);
-        assert_eq!(
-            record.reattach().join(" "),
-            "cvm-export wait --region ap-guangzhou --bucket b-1250000000 --since 1970-01-01T00:00:00Z \
-             p_img-1_system_snap-s.raw p_img-1_data_snap-d.raw"
-        );
-    }
-}
+mod tests;

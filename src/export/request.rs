@@ -162,6 +162,9 @@ pub(crate) fn claim_key(
     join_prefix(prefix, &format!("{image_id}{CLAIM_SUFFIX}")).parse()
 }
 
+/// What follows the image id in the key of a lease, before the format.
+pub(crate) const LEASE_INFIX: &str = ".cvm-export.lease-";
+
 /// What follows the image id in the key of a claim.
 pub(crate) const CLAIM_SUFFIX: &str = ".cvm-export.json";
 

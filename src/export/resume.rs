@@ -5,19 +5,21 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::attach::{Found, Source};
-use super::claim::Claim;
-use super::look::Observer;
+use super::lease::LeaseState;
+use super::look::{Look, Observer};
 use super::preflight::IfExists;
-use super::record::{Record, RecordState, finish};
+use super::progress::Step;
+use super::record::{Record, RecordState};
 use super::request::{DiskScope, ExportRequest};
-use super::watch::{TaskState, WatchEnd, WatchOptions, Watched, watch};
+use super::tracked::Tracked;
+use super::watch::{TaskState, WatchEnd, WatchOptions, Watched, observed, watch};
 use super::{ExportOptions, ExportOutcome, Exporter, OutcomeState, TIMEOUT_BASE, Waiting};
 use crate::cloud::cos::CosErrorKind;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, one_line};
 use crate::event::{EventKind, Events};
 
 /// How long to look for signs of an export of which nobody knows whether it was started.
-const SIGN_WINDOW: Duration = Duration::from_secs(15 * 60);
+pub(super) const SIGN_WINDOW: Duration = Duration::from_secs(15 * 60);
 /// What the default timeout adds for each TB of disk: 12 hours.
 const TIMEOUT_SECONDS_PER_TB: u64 = 12 * 3600;
 /// Longer than any disk takes that can be exported; a size that no disk has must not overflow dates.
@@ -25,24 +27,24 @@ const LONGEST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Exporter {
     /// Looks once whether an export that was submitted before has come to its end, of which nobody has
-    /// taken notice yet. `None` when it has, and its files are to be exported over.
+    /// taken notice yet. `None` when it has, and its files are to be exported over, or when nothing runs under it.
     pub(super) async fn still_running(
         &self,
-        mut record: Record,
+        record: Record,
         source: Source,
         request: &ExportRequest,
         options: &ExportOptions,
         waited_since: Option<DateTime<Utc>>,
     ) -> Result<Option<Found>, Error> {
         covers(&record, request.scope, &self.events)?;
+        let mut tracked = Tracked::of(self, record, options.keep_claim);
         tokio::select! {
             // Whoever is interrupted here attaches, and is interrupted there.
             () = self.cancel.cancelled() => {}
-            looked = self.look_once(&mut record) => drop(looked?),
+            looked = self.look_once(&mut tracked) => drop(looked?),
         }
-        if record.state == RecordState::Complete {
-            let mut claim = Claim::new(options.keep_claim);
-            claim.update(&self.cloud, &self.events, &record).await;
+        let record = tracked.into_record();
+        if record.state() == RecordState::Complete {
             let is_own_twin = waited_since.is_some_and(|begun| record.ended_after(begun));
             // A download that is owed is this very command's, which was interrupted.
             let is_owed = record.owes_download && options.landing.is_some();
@@ -50,7 +52,8 @@ impl Exporter {
                 return Ok(None);
             }
         }
-        Ok(Some(Found::new(record, source)))
+        let is_open = record.state().is_live() || record.state() == RecordState::Complete;
+        Ok(is_open.then(|| Found::new(record, source)))
     }
 
     /// The outcome of an export that is complete, and whose files an earlier run was to fetch as this one
@@ -61,7 +64,7 @@ impl Exporter {
         request: &ExportRequest,
         options: &ExportOptions,
     ) -> Result<Option<ExportOutcome>, Error> {
-        let is_owed = record.state == RecordState::Complete
+        let is_owed = record.state() == RecordState::Complete
             && record.owes_download
             && options.landing.is_some();
         if !is_owed || options.resubmit {
@@ -74,11 +77,11 @@ impl Exporter {
         };
         Ok((outcome.state == OutcomeState::Complete).then(|| {
             self.tell_attached(record, Source::Journal);
-            outcome
+            outcome.reused()
         }))
     }
 
-    fn tell_attached(&self, record: &Record, source: Source) {
+    pub(super) fn tell_attached(&self, record: &Record, source: Source) {
         self.events.emit(EventKind::Attached {
             export_id: record.export_id.clone(),
             source: source.as_str(),
@@ -128,10 +131,11 @@ impl Exporter {
         scope: DiskScope,
         options: &ExportOptions,
     ) -> Result<ExportOutcome, Error> {
-        if found.record.state == RecordState::Complete {
-            self.tell_attached(&found.record, found.source);
+        if found.record.state() != RecordState::Complete {
+            return self.take_up(found, scope, options).await;
         }
-        self.take_up(found, scope, options).await
+        self.tell_attached(&found.record, found.source);
+        Ok(self.take_up(found, scope, options).await?.reused())
     }
 
     /// Watches a record that was found.
@@ -142,7 +146,7 @@ impl Exporter {
         options: &ExportOptions,
     ) -> Result<ExportOutcome, Error> {
         let Found { record, source, .. } = found;
-        match record.state {
+        match record.state() {
             RecordState::Complete => return self.still_stands(&record).await,
             RecordState::Failed => return Ok(ExportOutcome::of(&record)),
             RecordState::Queued | RecordState::Refused | RecordState::Abandoned => {
@@ -155,42 +159,66 @@ impl Exporter {
         covers(&record, scope, &self.events)?;
         self.tell_attached(&record, source);
         // Whether an "intended" export runs must be found out first, also by a run that will not wait.
-        if options.waiting == Waiting::Detach && record.state == RecordState::Submitted {
+        if options.waiting == Waiting::Detach && record.state() == RecordState::Submitted {
             return Ok(ExportOutcome::of(&record).left_running());
         }
         let timeout = options.timeout.unwrap_or_else(|| default_timeout(&record));
-        // What was made up for this wait is nobody's record.
-        let is_kept = source != Source::CommandLine;
-        let mut claim = Claim::new(is_kept && options.keep_claim);
-        let this = if is_kept {
-            self.clone()
-        } else {
-            Self {
-                journal: self.journal.muted(),
-                ..self.clone()
-            }
-        };
-        let sign_window = match record.state {
-            // A person waits for what he named as long as he said; there may be no start to look for.
+        let sign_window = match record.state() {
+            // A wait for what was named on the command line lasts as long as it says; there may be no start to look for.
             RecordState::Intended if source == Source::CommandLine => Some(timeout),
             _ => sign_window(&record),
         };
-        this.watch_to_end(record, timeout, sign_window, options, &mut claim)
+        let mut tracked = match source {
+            // Synthetic; never saved.
+            Source::CommandLine => Tracked::in_memory(self, record),
+            Source::Journal | Source::Claim | Source::Bucket => {
+                let record = self.adopt(record).await;
+                Tracked::of(self, record, options.keep_claim)
+            }
+        };
+        self.watch_to_end(&mut tracked, timeout, sign_window, options)
             .await
+    }
+
+    /// Merges a record that was found elsewhere into the journal; a full disk is only said.
+    pub(super) async fn adopt(&self, record: Record) -> Record {
+        match self.journal.adopt(&record).await {
+            Ok(adopted) => adopted,
+            Err(error) => {
+                self.events.warn(one_line(&error));
+                record
+            }
+        }
     }
 
     pub(super) async fn watch_to_end(
         &self,
-        mut record: Record,
+        tracked: &mut Tracked<'_>,
         timeout: Duration,
         sign_window: Option<Duration>,
         how: &ExportOptions,
-        claim: &mut Claim,
     ) -> Result<ExportOutcome, Error> {
-        record.owes_download |= how.landing.is_some();
+        match self.watch_end(tracked, timeout, sign_window, how).await? {
+            WatchEnd::Overtaken => self.overtaken(tracked).await,
+            end => Ok(ExportOutcome::after_watch(tracked.record(), end)),
+        }
+    }
+
+    /// How a watch ends, whoever ended it.
+    pub(super) async fn watch_end(
+        &self,
+        tracked: &mut Tracked<'_>,
+        timeout: Duration,
+        sign_window: Option<Duration>,
+        how: &ExportOptions,
+    ) -> Result<WatchEnd, Error> {
+        if how.landing.is_some() {
+            // An end that another process has seen meanwhile shows at the first look.
+            let _ = tracked.step(Step::Owe).await;
+        }
         let limit = sign_window.map_or(timeout, |window| window.min(timeout));
         self.events.emit(EventKind::Watching {
-            files: record.files.len(),
+            files: tracked.record().files.len(),
             deadline: deadline(self.cloud.now(), limit),
         });
         let options = WatchOptions {
@@ -200,73 +228,90 @@ impl Exporter {
             only_for_a_sign: how.waiting == Waiting::Detach,
             cancel: self.cancel.clone(),
         };
-        let end = watch(
-            &self.cloud,
-            &self.events,
-            &mut record,
-            &options,
-            async |record| {
-                self.keep(record);
-            },
-        )
-        .await
-        .map_err(|error| {
-            let line = record_line(&record);
-            error.with_hint(format!(
-                "the export goes on; mend the credentials, then run `{line}`"
-            ))
-        })?;
-        match &end {
-            WatchEnd::Complete => finish(&mut record, self.cloud.now()),
-            WatchEnd::Failed(_) => record.state = RecordState::Failed,
-            WatchEnd::TimedOut | WatchEnd::Interrupted | WatchEnd::Unknown | WatchEnd::Started => {}
-        }
-        if matches!(end, WatchEnd::Complete | WatchEnd::Failed(_)) {
-            self.keep(&record);
-            claim.update(&self.cloud, &self.events, &record).await;
-        }
-        Ok(ExportOutcome::after_watch(&record, end))
+        watch(&self.cloud, &self.events, tracked, &options)
+            .await
+            .map_err(|error| {
+                let line = record_line(tracked.record());
+                error.with_hint(format!(
+                    "the export goes on; mend the credentials, then run `{line}`"
+                ))
+            })
     }
 
-    /// Makes a changed record durable; the export does not depend on it any more, so a full disk is
-    /// only said.
-    fn keep(&self, record: &Record) {
-        if let Err(error) = self.journal.save(record) {
-            self.events.warn(error.to_string());
+    /// The outcome of a watch that another process or machine has overtaken.
+    async fn overtaken(&self, tracked: &mut Tracked<'_>) -> Result<ExportOutcome, Error> {
+        let record = tracked.record();
+        match record.state() {
+            RecordState::Complete => self.still_stands(record).await,
+            RecordState::Intended | RecordState::Abandoned => {
+                let mut outcome = ExportOutcome::of(record);
+                outcome.set_unknown(match tracked.look_at_lease().await {
+                    Some(LeaseState::Refused | LeaseState::Withdrawn | LeaseState::Queued) => {
+                        "the run that was about to submit it has started nothing so far"
+                    }
+                    _ => "another run abandoned this attempt with `--resubmit`",
+                });
+                Ok(outcome)
+            }
+            _ => Ok(ExportOutcome::of(record)),
         }
     }
 
-    pub(super) async fn look_once(&self, record: &mut Record) -> Result<ExportOutcome, Error> {
-        let look = Observer::default().look(&self.cloud, record).await?;
+    /// Looks once at an export that may be running, and notes what has become of it.
+    pub(super) async fn look_once(
+        &self,
+        tracked: &mut Tracked<'_>,
+    ) -> Result<ExportOutcome, Error> {
+        let look = Observer::default()
+            .look(&self.cloud, tracked.record())
+            .await?;
         // Another process may have brought the record further while COS was asked.
-        if let Some(current) = self
-            .journal
-            .load(&record.export_id)?
-            .filter(|now| now.state != record.state)
+        if tracked.refresh() {
+            return Ok(ExportOutcome::of(tracked.record()));
+        }
+        // What shows may be of the next attempt, if this one was abandoned.
+        if tracked.record().state() == RecordState::Intended
+            && let Some(state) = tracked.look_at_lease().await
+            && !matches!(state, LeaseState::Intended | LeaseState::Submitted)
         {
-            *record = current;
-            return Ok(ExportOutcome::of(record));
+            return Ok(ExportOutcome::of(tracked.record()));
         }
-        let mut watched = Watched::new(record.files.len());
-        let (state, _) = watched.step(record, &look);
-        match state {
-            TaskState::Complete => {
-                finish(record, self.cloud.now());
-                self.keep(record);
-            }
-            _ if record.state == RecordState::Intended && watched.has_evidence(record) => {
-                record.state = RecordState::Submitted;
-                self.keep(record);
-            }
-            TaskState::Waiting | TaskState::Failed(_) => {}
+        let mut view = tracked.record().clone();
+        let mut watched = Watched::new(view.files.len());
+        let (state, news) = watched.step(&mut view, &look);
+        let seen = observed(&view, &news);
+        let step = match state {
+            TaskState::Complete => Some(Step::AllThere {
+                seen,
+                at: self.cloud.now(),
+            }),
+            _ if watched.has_evidence(&view) => Some(Step::Sign(seen)),
+            // Nothing has ever shown of it, and it would block the same export for ever.
+            _ if is_long_overdue(&view, &look, self.cloud.now()) => Some(Step::Vanish),
+            TaskState::Waiting | TaskState::Failed(_) => None,
+        };
+        if let Some(step) = step {
+            // Overtaken: the record is the newest all the same.
+            let _ = tracked.step(step).await;
         }
-        Ok(ExportOutcome::of(record))
+        Ok(ExportOutcome::of(tracked.record()))
     }
+}
+
+/// Whether a submitted export of which nothing shows was submitted more than three times its default timeout ago.
+fn is_long_overdue(record: &Record, look: &Look, now: DateTime<Utc>) -> bool {
+    let is_seen_missing = look.shows_nothing_of(record);
+    let Some(submitted_at) = record.submitted_at else {
+        return false;
+    };
+    let limit = default_timeout(record).saturating_mul(3);
+    let age = now.signed_duration_since(submitted_at).to_std();
+    record.state() == RecordState::Submitted && is_seen_missing && age.is_ok_and(|age| age > limit)
 }
 
 /// How long to look for signs that the export of `record` was started, where nobody knows.
 pub(super) fn sign_window(record: &Record) -> Option<Duration> {
-    (record.state == RecordState::Intended).then_some(SIGN_WINDOW)
+    (record.state() == RecordState::Intended).then_some(SIGN_WINDOW)
 }
 
 /// Refuses an export that runs and takes fewer disks than asked for: the others will never come.

@@ -1,7 +1,8 @@
 //! The pure helpers of the door.
 
 use super::*;
-use crate::export::record::finish;
+use crate::export::progress::{Observed, Step};
+use crate::export::resume::default_timeout;
 use crate::export::samples::{self, at, object};
 
 #[test]
@@ -71,8 +72,13 @@ fn a_finished_record_is_complete_when_its_last_file_was() {
         for (file, time) in record.files.iter_mut().zip(times) {
             file.object = Some(written(time).into());
         }
-        finish(&mut record, at(9000));
-        assert_eq!(record.state, RecordState::Complete);
+        record = record.in_state(RecordState::Submitted);
+        let seen = Observed::default();
+        let step = Step::AllThere { seen, at: at(9000) };
+        record
+            .step(step)
+            .expect("a submitted export may be complete");
+        assert_eq!(record.state(), RecordState::Complete);
         assert_eq!(record.completed_at, Some(expected), "asked: {times:?}");
     }
 }

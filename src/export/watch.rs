@@ -23,8 +23,11 @@ use crate::cloud::Cloud;
 use crate::cloud::cos::ObjectMeta;
 use crate::error::Error;
 use crate::event::{EventKind, Events, ProgressSource};
+use crate::export::lease::LeaseState;
 use crate::export::look::{Head, Look, Observer, Unfinished, UploadsSeen};
+use crate::export::progress::{Observed, Step};
 use crate::export::record::{Baseline, Record, RecordFile, RecordState, is_since};
+use crate::export::tracked::{Overtaken, Tracked};
 use crate::model::{ImageFormat, ObjectKey};
 
 /// Looks in a row without upload and object after which an upload that was seen counts as vanished.
@@ -32,6 +35,8 @@ use crate::model::{ImageFormat, ObjectKey};
 const VANISHED_AFTER_LOOKS: u32 = 5;
 /// Refusals in a row after which a missing right is said. One may be a passing trouble.
 const FORBIDDEN_AFTER_LOOKS: u32 = 3;
+/// How long a signal waits for what is still to be written to the bucket.
+const LAST_WRITE: Duration = Duration::from_secs(1);
 /// Looks over which the speed is averaged.
 const SPEED_WINDOW_LOOKS: usize = 8;
 
@@ -386,26 +391,24 @@ pub enum WatchEnd {
     Unknown,
     /// The export was started, which was all that this watch was to find out.
     Started,
+    /// Another process, or another machine, has brought the export to a state of its own: the record or its lease
+    /// says which.
+    Overtaken,
 }
 
-/// Watches `record` to its end. `keep` makes a changed record durable.
+/// Watches the tracked record to its end. What is seen is noted as it comes.
 ///
 /// # Errors
 /// When the first look shows that COS does not accept the credentials: no later one would.
-pub(crate) async fn watch(
+pub(super) async fn watch(
     cloud: &Cloud,
     events: &Events,
-    record: &mut Record,
+    tracked: &mut Tracked<'_>,
     options: &WatchOptions,
-    mut keep: impl AsyncFnMut(&Record),
 ) -> Result<WatchEnd, Error> {
-    let stopwatch = Stopwatch::start();
-    let mut observer = Observer::default();
-    let mut watched = Watched::new(record.files.len());
-    let mut speed = Speed::default();
-    let mut trouble = Trouble::default();
-    let mut has_sign = options.sign_window.is_none();
-    if record.files.is_empty() {
+    let has_sign = options.sign_window.is_none();
+    let names_nothing = |record: &Record| record.files.iter().all(|file| file.names.is_empty());
+    if names_nothing(tracked.record()) {
         events.warn(
             "the names of the files are not known, so nothing can be watched; look into the bucket",
         );
@@ -415,25 +418,68 @@ pub(crate) async fn watch(
             WatchEnd::Unknown
         });
     }
+    let mut watching = Watching {
+        cloud,
+        events,
+        options,
+        stopwatch: Stopwatch::start(),
+        observer: Observer::default(),
+        watched: Watched::new(tracked.record().files.len()),
+        speed: Speed::default(),
+        trouble: Trouble::default(),
+        has_sign,
+    };
     for look_number in 0.. {
+        if let Some(end) = watching.round(look_number, tracked).await? {
+            return Ok(end);
+        }
+    }
+    unreachable!("the numbers of looks do not end before the timeout")
+}
+
+/// A watch that goes on.
+struct Watching<'a> {
+    cloud: &'a Cloud,
+    events: &'a Events,
+    options: &'a WatchOptions,
+    stopwatch: Stopwatch,
+    observer: Observer,
+    watched: Watched,
+    speed: Speed,
+    trouble: Trouble,
+    /// Whether the export is known to have been started.
+    has_sign: bool,
+}
+
+impl Watching<'_> {
+    /// One pause and one look.
+    async fn round(
+        &mut self,
+        look_number: u32,
+        tracked: &mut Tracked<'_>,
+    ) -> Result<Option<WatchEnd>, Error> {
+        let options = self.options;
         let limit = match options.sign_window {
-            Some(window) if !has_sign => window.min(options.timeout),
+            Some(window) if !self.has_sign => window.min(options.timeout),
             _ => options.timeout,
         };
-        let remaining = limit.saturating_sub(stopwatch.elapsed());
-        let pause = options
-            .poll
-            .pause(look_number, fastrand::f64())
-            .min(remaining);
+        let remaining = limit.saturating_sub(self.stopwatch.elapsed());
+        let pause = options.poll.pause(look_number, fastrand::f64());
+        let pause = pause.min(remaining);
         let is_last = pause == remaining;
         let look = async {
-            tokio::time::sleep(pause).await;
-            observer.look(cloud, record).await
+            // The lease of an export that was just accepted is written in the pause.
+            tokio::join!(tracked.catch_up(), tokio::time::sleep(pause));
+            self.observer.look(self.cloud, tracked.record()).await
         };
         // A look that hangs in retries must not hold the run much beyond its deadline.
         let patience = remaining + Duration::from_secs(10);
         let look = tokio::select! {
-            () = options.cancel.cancelled() => return Ok(WatchEnd::Interrupted),
+            () = options.cancel.cancelled() => {
+                // What other machines should know is written if COS is quick.
+                let _ = tokio::time::timeout(LAST_WRITE, tracked.catch_up()).await;
+                return Ok(Some(WatchEnd::Interrupted));
+            }
             look = tokio::time::timeout(patience, look) => look,
         };
         let look = match look {
@@ -442,54 +488,96 @@ pub(crate) async fn watch(
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("COS did not answer in time".to_owned()),
         };
-        trouble.note(&look, events);
-        let mut is_first_sign = false;
-        if let Ok(look) = look {
-            let (state, news) = watched.step(record, &look);
-            for item in &news {
-                announce(events, record, item);
-            }
-            is_first_sign = !has_sign && watched.has_evidence(record);
-            if is_first_sign {
-                has_sign = true;
-                record.state = RecordState::Submitted;
-            }
-            record
-                .warnings
-                .extend(news.iter().filter_map(|item| match item {
-                    News::Warning(text) => Some(text.clone()),
-                    News::FileComplete(_) => None,
-                }));
-            if is_first_sign || !news.is_empty() {
-                keep(record).await;
-            }
-            tell_progress(
-                events,
-                record,
-                &watched,
-                &mut speed,
-                &stopwatch,
-                cloud.now(),
-            );
-            match state {
-                TaskState::Complete => return Ok(WatchEnd::Complete),
-                TaskState::Failed(reason) => return Ok(WatchEnd::Failed(reason)),
-                TaskState::Waiting if has_sign && options.only_for_a_sign => {
-                    return Ok(WatchEnd::Started);
-                }
-                TaskState::Waiting => {}
+        self.trouble.note(&look, self.events);
+        // Another process may have seen more meanwhile, or have ended it.
+        if tracked.refresh() {
+            return Ok(Some(WatchEnd::Overtaken));
+        }
+        let had_sign = self.has_sign;
+        if !self.has_sign {
+            // The lease of an attempt of unknown outcome may say by now what became of it. If it was abandoned, what the
+            // look has shown may be of the next attempt, so this comes between the look and what is made of it.
+            match tracked.look_at_lease().await {
+                None | Some(LeaseState::Intended) => {}
+                Some(LeaseState::Submitted) => self.has_sign = true,
+                Some(_) => return Ok(Some(WatchEnd::Overtaken)),
             }
         }
+        if let Ok(look) = look
+            && let Some(end) = self.take_in(&look, tracked).await
+        {
+            return Ok(Some(end));
+        }
         // The first sign in the last look of the window opens the whole timeout.
-        if is_last && !is_first_sign {
-            return Ok(if has_sign {
+        Ok(
+            (is_last && self.has_sign == had_sign).then_some(if self.has_sign {
                 WatchEnd::TimedOut
             } else {
                 WatchEnd::Unknown
-            });
+            }),
+        )
+    }
+
+    /// Notes what a look showed, and says whether it ends the watch.
+    async fn take_in(&mut self, look: &Look, tracked: &mut Tracked<'_>) -> Option<WatchEnd> {
+        let mut view = tracked.record().clone();
+        let files = &mut self.watched.files;
+        files.resize_with(view.files.len(), WatchedFile::default);
+        let (state, news) = self.watched.step(&mut view, look);
+        for item in &news {
+            announce(self.events, &view, item);
+        }
+        let had_sign = self.has_sign;
+        self.has_sign |= self.watched.has_evidence(&view);
+        let step = match &state {
+            TaskState::Complete => Some(Step::AllThere {
+                seen: observed(&view, &news),
+                at: self.cloud.now(),
+            }),
+            TaskState::Failed(_) => Some(Step::Vanish),
+            TaskState::Waiting if self.has_sign && (!had_sign || !news.is_empty()) => {
+                Some(Step::Sign(observed(&view, &news)))
+            }
+            TaskState::Waiting => None,
+        };
+        if let Some(step) = step
+            && let Err(Overtaken) = tracked.step(step).await
+        {
+            return Some(WatchEnd::Overtaken);
+        }
+        let record = tracked.record();
+        tell_progress(
+            self.events,
+            record,
+            &self.watched,
+            &mut self.speed,
+            &self.stopwatch,
+            self.cloud.now(),
+        );
+        match state {
+            // The cloud's answer may have announced more files meanwhile.
+            TaskState::Complete => {
+                (record.state() == RecordState::Complete).then_some(WatchEnd::Complete)
+            }
+            TaskState::Failed(reason) => Some(WatchEnd::Failed(reason)),
+            TaskState::Waiting => {
+                (self.has_sign && self.options.only_for_a_sign).then_some(WatchEnd::Started)
+            }
         }
     }
-    unreachable!("the numbers of looks do not end before the timeout")
+}
+
+/// What a look has added to `view`.
+pub(super) fn observed(view: &Record, news: &[News]) -> Observed {
+    let objects = view.files.iter().filter_map(|file| file.object.clone());
+    let warnings = news.iter().filter_map(|item| match item {
+        News::Warning(text) => Some(text.clone()),
+        News::FileComplete(_) => None,
+    });
+    Observed {
+        objects: objects.collect(),
+        warnings: warnings.collect(),
+    }
 }
 
 fn announce(events: &Events, record: &Record, item: &News) {

@@ -252,7 +252,9 @@ impl fmt::Display for TaskId {
 }
 
 /// The formats that the exporter writes (API page 213/73474, `ExportFormat`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, PartialOrd, Ord,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageFormat {
     /// The disk byte for byte.

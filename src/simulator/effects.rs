@@ -8,6 +8,9 @@ use super::cos::Quirks;
 use super::fault::Effect;
 use super::wire::{Answer, Content};
 
+/// No document is larger; what is counts as a disk, whatever it calls itself.
+const DOCUMENT_LIMIT_BYTES: u64 = 1 << 20;
+
 /// What faults change about the server before it processes a call.
 pub(super) fn quirks(effects: &[Effect]) -> Quirks {
     Quirks {
@@ -46,6 +49,18 @@ pub(super) fn redirect(location: &str) -> Answer {
 /// Applies the effects that change a finished answer, and returns the pace of its body.
 pub(super) fn apply(effects: &[Effect], answer: &mut Answer) -> Pace {
     let mut pace = Pace::default();
+    let is_edited = |effect: &Effect| {
+        matches!(
+            effect,
+            Effect::HugeBody { .. }
+                | Effect::MissingField { .. }
+                | Effect::NullField { .. }
+                | Effect::ExtraField { .. }
+        )
+    };
+    if effects.iter().any(is_edited) {
+        load_document(answer);
+    }
     for effect in effects {
         match effect {
             Effect::StatusAfter { status } => replace_by_page(answer, *status),
@@ -97,6 +112,24 @@ fn replace_by_page(answer: &mut Answer, status: u16) {
         request_id: std::mem::take(&mut answer.request_id),
         ..page
     };
+}
+
+/// Takes a stored JSON document into memory, where its fields can be edited.
+fn load_document(answer: &mut Answer) {
+    let is_json = answer.header("content-type") == Some("application/json");
+    if let Content::Disk {
+        disk,
+        offset,
+        length,
+    } = &answer.content
+        && is_json
+        && *length <= DOCUMENT_LIMIT_BYTES
+    {
+        let mut body = vec![0; usize::try_from(*length).unwrap_or_default()];
+        if disk.read_at(*offset, &mut body).is_ok() {
+            replace_body(answer, body.into());
+        }
+    }
 }
 
 fn replace_body(answer: &mut Answer, body: Bytes) {

@@ -150,12 +150,13 @@ impl Bucket {
         taken
     }
 
-    /// How many objects it holds, versions that are not current included; delete markers are none.
+    /// The key of every object it holds, once for each version, current or not; delete markers are none.
     #[must_use]
-    pub fn stored_objects(&self) -> usize {
+    pub fn stored_keys(&self) -> Vec<String> {
         let past = self.past.iter();
         let versions = past.filter(|(_, past)| matches!(past, Past::Version(_)));
-        self.objects.len() + versions.count()
+        let versions = versions.map(|(key, _)| key);
+        self.objects.keys().chain(versions).cloned().collect()
     }
 
     /// The keys of its unfinished uploads, in order.

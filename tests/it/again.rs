@@ -39,7 +39,7 @@ fn a_record_of_last_week_never_answers_for_the_export_of_today() {
     env.set("HOME", &second_home);
     let run = env
         .line(&format!(
-            "{LINE} --if-exists overwrite --no-wait --output json"
+            "{LINE} --if-exists overwrite --yes --no-wait --output json"
         ))
         .ends_with(0);
     let reattach: Vec<String> =
@@ -98,7 +98,7 @@ fn leaving_at_once_never_says_submitted_of_an_export_that_nobody_started() {
 fn an_export_that_nobody_saw_complete_is_not_taken_for_the_next_one() {
     for loses_home in [false, true] {
         let mut env = world(0.0);
-        let line = format!("{LINE} --no-wait --if-exists overwrite --output json");
+        let line = format!("{LINE} --no-wait --if-exists overwrite --yes --output json");
         let mut ids = Vec::new();
         for _ in 0..3 {
             let json = env.line(&line).ends_with(0).json();
@@ -149,7 +149,7 @@ fn an_export_of_unknown_files_is_never_complete() {
 }
 
 #[test]
-fn a_claim_that_cannot_be_read_stops_the_run() {
+fn leases_that_cannot_be_read_stop_the_run() {
     let mut env = world(5.0);
     env.line(&format!("{LINE} --no-wait")).ends_with(0);
     env.lose_home();
@@ -160,24 +160,32 @@ fn a_claim_that_cannot_be_read_stops_the_run() {
     });
     env.line(LINE)
         .ends_with(4)
-        .says("nothing was submitted")
-        .says("p_img-linux001.cvm-export.json");
+        .says("the leases in the bucket could not be read; nothing was submitted")
+        .says("name/cos:GetObject")
+        .says("--no-claim");
     env.assert_submits(1);
     env.cloud.change(|world| world.denied.clear());
     env.cloud
         .set_faults(vec![always("GetObject", Effect::Status { status: 503 })]);
-    let run = env.line(&format!("{LINE} --if-exists overwrite"));
+    let run = env.line(&format!("{LINE} --if-exists overwrite --yes"));
     assert!([1, 3].contains(&run.code), "{}", run.stderr);
     env.assert_submits(1);
-    // A claim of a later version counts as one that may run.
+    // A lease of a later version counts as one that may run, and so does a record where no lease is.
     env.cloud.set_faults(Vec::new());
-    env.cloud.change(|world| {
-        let text = r#"{"schema":"cvm-export.record.v2","state":"submitted"}"#;
-        world.put_object("exports-1250000000", "q_img-linux001.cvm-export.json", text);
-    });
-    env.line(&LINE.replace("--prefix p", "--prefix q"))
-        .ends_with(3)
-        .says("newer cvm-export");
+    for (prefix, end, schema) in [
+        ("q", "lease-raw-1.json", "cvm-export.lease.v2"),
+        ("r", "json", "cvm-export.record.v2"),
+    ] {
+        env.cloud.change(|world| {
+            let text = format!(r#"{{"schema":"{schema}","state":"submitted"}}"#);
+            let key = format!("{prefix}_img-linux001.cvm-export.{end}");
+            world.put_object("exports-1250000000", &key, text);
+        });
+        env.line(&LINE.replace("--prefix p", &format!("--prefix {prefix}")))
+            .ends_with(3)
+            .says("newer cvm-export")
+            .says(end);
+    }
     env.assert_submits(1);
 }
 
@@ -200,7 +208,7 @@ fn of_two_machines_that_replace_an_old_claim_one_submits() {
             "PutObject",
             Effect::DelayAfter { milliseconds: 300 },
         )]);
-        let line = format!("{LINE} --if-exists overwrite");
+        let line = format!("{LINE} --if-exists overwrite --yes");
         let homes = [
             tempfile::tempdir().expect("a folder"),
             tempfile::tempdir().expect("a folder"),
@@ -229,7 +237,7 @@ fn of_two_machines_that_replace_an_old_claim_one_submits() {
 
 #[test]
 fn runs_that_waited_for_the_lock_take_what_its_holder_made() {
-    for flags in ["", " --if-exists overwrite"] {
+    for flags in ["", " --if-exists overwrite --yes"] {
         let env = world(0.0);
         env.cloud.set_faults(vec![fault(
             "ExportImages",

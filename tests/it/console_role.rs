@@ -55,7 +55,7 @@ fn the_role_that_the_console_makes_passes() {
     let (seen, said) = verdict(&env, "check", 0);
     assert_eq!(seen, "pass", "{said}");
     env.line(&format!(
-        "{IMAGE} --authorize --resubmit --if-exists overwrite"
+        "{IMAGE} --authorize --resubmit --if-exists overwrite --yes"
     ))
     .ends_with(0);
     assert_eq!(env.calls("CreatePolicy"), 0);

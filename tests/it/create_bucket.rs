@@ -42,7 +42,7 @@ fn a_missing_bucket_is_made_in_the_images_region_and_exported_to() {
         );
         env.assert_submits(1);
         // It is there now: nothing is asked and nothing made.
-        env.line(&format!("{LINUX} --bucket fresh --if-exists skip"))
+        env.line(&format!("{LINUX} --bucket fresh --if-exists reuse"))
             .ends_with(0)
             .does_not_say("create the private bucket");
         assert_eq!(env.calls("PutBucket"), 1);
@@ -63,7 +63,7 @@ fn the_image_is_looked_for_where_no_flag_says_its_region() {
             .says("create the private bucket `fresh-1250000000` in ap-guangzhou");
         env.assert_submits(1);
         // It is there now, and its own region counts.
-        env.line(&format!("{LINUX} --bucket fresh --yes --if-exists skip"))
+        env.line(&format!("{LINUX} --bucket fresh --yes --if-exists reuse"))
             .ends_with(0);
     }
 }
@@ -85,12 +85,15 @@ fn nothing_is_made_without_consent_or_in_a_dry_run() {
         .line(&format!("{LINUX} --bucket fresh --yes -q"))
         .ends_with(0)
         .says("will create the private bucket `fresh-1250000000` in ap-guangzhou");
-    env.line("image --id img-linux001 --bucket exports --prefix p --yes")
-        .ends_with(2)
-        .says("--create-bucket");
     assert_eq!(env.calls("PutBucket"), 0);
     // The call that stands in the log is the cloud's own dry run.
     assert!(env.cloud.change(|world| world.started_tasks().is_empty()));
+    // Agreed to beforehand, and nothing asks: no bucket is made that was not asked for.
+    env.line("image --id img-linux001 --bucket exports --prefix p --yes")
+        .ends_with(0);
+    env.line("image --id img-linux001 --bucket absent --prefix p --yes")
+        .ends_with(3);
+    assert_eq!(env.calls("PutBucket"), 0);
 }
 
 #[test]

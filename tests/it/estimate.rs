@@ -417,7 +417,7 @@ fn an_export_that_may_cost_too_much_is_not_submitted() {
 fn an_export_that_is_taken_as_it_stands_is_not_refused_for_its_price() {
     let mut env = TestEnv::new();
     env.line(LINE).ends_with(0);
-    let skip = format!("{LINE} --if-exists skip --max-cost 0.01");
+    let skip = format!("{LINE} --if-exists reuse --max-cost 0.01");
     env.line(&skip).ends_with(0);
     // By another machine as well.
     env.lose_home();
@@ -425,7 +425,7 @@ fn an_export_that_is_taken_as_it_stands_is_not_refused_for_its_price() {
     env.assert_submits(1);
     // Where nothing stands it would be exported.
     env.line(
-        "image --id img-linux001 --bucket exports --prefix q --if-exists skip --max-cost 0.01",
+        "image --id img-linux001 --bucket exports --prefix q --if-exists reuse --max-cost 0.01",
     )
     .ends_with(3);
     env.assert_submits(1);
@@ -453,7 +453,25 @@ fn several_exports_are_held_to_the_limit_together() {
     env.line(&format!("{line} --max-cost 2 --skip-check cost --dry-run"))
         .ends_with(0);
     env.line(&format!("{line} --max-cost 2.5")).ends_with(0);
-    assert_eq!(env.calls("PutObject"), 6, "three each for two records");
+    let kept = env
+        .cloud
+        .change(|world| world.keys("exports-1250000000"))
+        .into_iter()
+        .filter(|key| key.ends_with(".json"))
+        .collect::<Vec<_>>();
+    assert_eq!(
+        kept,
+        [
+            "p-img-linux001_img-linux001.cvm-export.json",
+            "p-img-linux001_img-linux001.cvm-export.lease-raw-1.json",
+            "p-img-second_img-second.cvm-export.json",
+            "p-img-second_img-second.cvm-export.lease-raw-1.json",
+        ],
+        "one attempt each"
+    );
+    // Dry runs are calls, too.
+    let tasks = env.cloud.change(|world| world.started_tasks().len());
+    assert_eq!(tasks, 2);
 }
 
 #[test]

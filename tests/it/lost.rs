@@ -67,7 +67,7 @@ fn an_answer_that_was_lost_after_processing_is_looked_for_and_never_asked_for_ag
             );
             is_one_export(&env, &run);
             // And the next run knows that it is done.
-            env.line(&format!("{LINE} --if-exists skip")).ends_with(0);
+            env.line(&format!("{LINE} --if-exists reuse")).ends_with(0);
             env.assert_submits(1);
         }
     }
@@ -191,7 +191,7 @@ fn kills_at_twenty_moments_never_lead_to_a_second_submit() {
             env.lose_home();
         }
         let submits = env.calls("ExportImages");
-        let run = env.line(&format!("{LINE} --timeout 10s --if-exists skip"));
+        let run = env.line(&format!("{LINE} --timeout 10s --if-exists reuse"));
         // Nothing known about the submit and nothing in the bucket ends as 11, never in another submit.
         match run.code {
             0 => is_one_export(&env, &run),
@@ -421,18 +421,17 @@ fn a_signal_before_the_export_begins_is_an_object_for_scripts_too() {
 
 #[test]
 fn a_second_signal_ends_at_once_and_says_where_to_go_on() {
-    // The claim's update after the submit is slow, and the run waits for it.
+    // The lease's update after the submit is slow, and the run waits for it: it is the third put, after the
+    // one that creates the lease and the one that must be refused.
     let env = world(Naming::Api, 1000.0);
-    env.cloud.set_faults(vec![cvm_export::simulator::Fault {
-        key: None,
-        occurrence: Some(2),
-        ..fault(
-            "PutObject",
-            Effect::DelayBefore {
-                milliseconds: 30_000,
-            },
-        )
-    }]);
+    let slow = Effect::DelayBefore {
+        milliseconds: 30_000,
+    };
+    env.cloud.set_faults(vec![
+        fault("PutObject", slow)
+            .with_key("p_*.lease-*")
+            .with_occurrence(3),
+    ]);
     let mut arguments = words();
     arguments.extend(["--output", "json"]);
     let running = env.start(&arguments);
@@ -444,9 +443,10 @@ fn a_second_signal_ends_at_once_and_says_where_to_go_on() {
     twice(&running);
     let run = running
         .wait()
-        .ends_with(143)
         .says("goes on in the cloud")
         .says("watch again: cvm-export wait --region ap-guangzhou");
+    // The first signal leaves the lease a second at most; the run may have ended before the second one comes.
+    assert!([130, 143].contains(&run.code), "{}", run.code);
     assert!(start.elapsed().as_secs() < 15, "{}", run.stderr);
     let json = run.json();
     assert_eq!(json["state"], "running");

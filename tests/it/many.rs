@@ -245,7 +245,7 @@ fn the_last_lines_count_and_give_each_failure_its_reason() {
     assert!(!run.stderr.contains("cannot be exported as asked"));
 
     // What is there already and was taken is told apart.
-    let line = format!("{LINE} --if-exists skip");
+    let line = format!("{LINE} --if-exists reuse");
     env.cloud.change(|world| {
         let id = "img-c".parse().expect("an id");
         let region = "ap-guangzhou".parse().expect("a region");
@@ -257,7 +257,7 @@ fn the_last_lines_count_and_give_each_failure_its_reason() {
     assert_eq!(run.json()["totals"]["reused"], 2);
     env.line(&image(
         "img-a,img-b",
-        &format!("{LINE} --dry-run --if-exists skip"),
+        &format!("{LINE} --dry-run --if-exists reuse"),
     ))
     .ends_with(0)
     .says("\n2 can be exported\n");
@@ -269,7 +269,8 @@ fn the_accounts_limit_decides_and_each_image_that_queues_says_so_once() {
     let env = world(Options::default(), &images);
     env.cloud.change(|world| {
         world.task_limit = 2;
-        world.export_seconds = Some(1.0);
+        // Each retry also reads and writes its lease.
+        world.export_seconds = Some(3.0);
     });
     let run = env
         .line(&image("img-a,img-b,img-c,img-d", LINE))
@@ -350,17 +351,15 @@ fn a_signal_tells_all_states_apart_and_a_second_one_loses_none() {
         };
         let env = world(options, &images);
         if is_second {
-            // Two stakes, their updates, the end of the first, the third stake, and its update, which holds
-            // the end of the run up.
-            env.cloud.set_faults(vec![cvm_export::simulator::Fault {
-                occurrence: Some(7),
-                ..fault(
-                    "PutObject",
-                    Effect::DelayBefore {
-                        milliseconds: 30_000,
-                    },
-                )
-            }]);
+            // The update of the third lease after its submit holds the end of the run up.
+            let slow = Effect::DelayBefore {
+                milliseconds: 30_000,
+            };
+            env.cloud.set_faults(vec![
+                fault("PutObject", slow)
+                    .with_key("x-img-run2_*.lease-*")
+                    .with_occurrence(2),
+            ]);
         }
         let line = format!("{LINE} --concurrent-exports 2 --output json");
         let all = "img-window03,img-done,img-run1,img-run2,img-wait";

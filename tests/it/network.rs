@@ -206,41 +206,47 @@ fn a_refused_connection_ends_before_anything_is_sent_and_says_where_to_look() {
 
 #[test]
 fn a_cloud_that_is_gone_at_the_submit_has_started_nothing_and_the_run_knows() {
-    let mut env = TestEnv::new();
-    env.cloud.set_faults(vec![Fault {
-        call: "ExportImages".to_owned(),
-        key: None,
-        occurrence: None,
-        effect: Effect::ApiError {
-            code: "LimitExceeded.ExportImageTaskLimitExceeded".to_owned(),
-        },
-    }]);
-    let line = LINE.replace("--poll-interval 100ms", "--poll-interval 2s --timeout 5s");
-    let running = env.start(&line.split(' ').collect::<Vec<_>>());
-    env.wait_for_calls("ExportImages", 1);
-    // The answer has arrived when the record says so; the next submit comes two seconds later.
-    let is_queued = || {
-        let records = files_below(&env.state_folder().join("exports"));
-        records
-            .iter()
-            .any(|(_, text)| text.contains(r#""state": "queued""#))
-    };
-    wait_until(|| "a queued record".to_owned(), is_queued);
-    let next = TestEnv::new();
-    env.cloud = next.cloud;
-    running
-        .wait()
-        .ends_with(1)
-        .prints("")
-        .says("no connection to cvm.tencentcloudapi.com could be made")
-        .does_not_say("was lost");
-    // The journal knows, too: the next run submits.
-    env.set("CVM_EXPORT_ENDPOINT_URL", &env.cloud.endpoint_url());
-    let credentials = env.cloud.credentials();
-    env.set("TENCENTCLOUD_SECRET_ID", &credentials.secret_id)
-        .set("TENCENTCLOUD_SECRET_KEY", credentials.secret_key.expose());
-    env.line(LINE).ends_with(0);
-    env.assert_submits(1);
+    // With a lease, its bucket is looked at before each submit.
+    for (flag, host) in [
+        ("", "exports-1250000000.cos.ap-guangzhou.myqcloud.com"),
+        (" --no-claim", "cvm.tencentcloudapi.com"),
+    ] {
+        let mut env = TestEnv::new();
+        env.cloud.set_faults(vec![Fault {
+            call: "ExportImages".to_owned(),
+            key: None,
+            occurrence: None,
+            effect: Effect::ApiError {
+                code: "LimitExceeded.ExportImageTaskLimitExceeded".to_owned(),
+            },
+        }]);
+        let line = LINE.replace("--poll-interval 100ms", "--poll-interval 2s --timeout 5s") + flag;
+        let running = env.start(&line.split(' ').collect::<Vec<_>>());
+        env.wait_for_calls("ExportImages", 1);
+        // The answer has arrived when the record says so; the next submit comes two seconds later.
+        let is_queued = || {
+            let records = files_below(&env.state_folder().join("exports"));
+            records
+                .iter()
+                .any(|(_, text)| text.contains(r#""state": "queued""#))
+        };
+        wait_until(|| "a queued record".to_owned(), is_queued);
+        let next = TestEnv::new();
+        env.cloud = next.cloud;
+        running
+            .wait()
+            .ends_with(1)
+            .prints("")
+            .says(&format!("no connection to {host} could be made"))
+            .does_not_say("was lost");
+        // The journal knows, too: the next run submits.
+        env.set("CVM_EXPORT_ENDPOINT_URL", &env.cloud.endpoint_url());
+        let credentials = env.cloud.credentials();
+        env.set("TENCENTCLOUD_SECRET_ID", &credentials.secret_id)
+            .set("TENCENTCLOUD_SECRET_KEY", credentials.secret_key.expose());
+        env.line(&format!("{LINE}{flag}")).ends_with(0);
+        env.assert_submits(1);
+    }
 }
 
 /// A proxy that notes the first request and refuses it.

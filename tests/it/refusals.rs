@@ -241,18 +241,21 @@ fn every_check_that_fails_stops_before_the_submit_with_finding_and_remedy() {
 }
 
 #[test]
-fn an_upload_of_that_name_is_a_collision() {
+fn an_upload_of_that_name_is_attached_to_or_a_collision_as_asked() {
     let mut env = TestEnv::new();
     env.cloud
         .change(|world| world.export_seconds = Some(1000.0));
     env.line(&format!("image {LINUX} --no-wait --no-claim"))
         .ends_with(0);
     env.lose_home();
-    env.line(&format!("image {LINUX}"))
+    env.line(&format!("image {LINUX} --if-exists fail"))
         .ends_with(3)
         .says("name-collision: ")
         .says("(being uploaded)")
         .says("another `--prefix`");
+    // Its name is the one that the cloud gives this image's file, so it is the export that was asked for.
+    env.line(&format!("image {LINUX} --poll-interval 100ms --timeout 1s"))
+        .ends_with(6);
     env.assert_submits(1);
 }
 

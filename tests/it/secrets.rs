@@ -34,7 +34,7 @@ fn no_secret_is_in_any_output_log_journal_or_claim() {
             for line in [
                 "check --id img-linux001 --bucket exports --prefix p",
                 "images --bucket exports",
-                "image --id img-linux001 --bucket exports --prefix p --if-exists overwrite --poll-interval 100ms",
+                "image --id img-linux001 --bucket exports --prefix p --if-exists overwrite --yes --poll-interval 100ms",
                 "status",
                 "image --id img-window03 --bucket exports --prefix p",
             ] {

@@ -284,7 +284,7 @@ fn an_unknown_region_is_warned_of_once_and_used() {
         run.stderr
     );
     // The bucket's own region comes from the cloud, which knows it.
-    env.line(&format!("{line} --if-exists overwrite"))
+    env.line(&format!("{line} --if-exists overwrite --yes"))
         .ends_with(0)
         .does_not_say("is not among those");
     env.line("images --region ap-guangzhou")

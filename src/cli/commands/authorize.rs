@@ -57,10 +57,6 @@ pub(crate) struct Args {
     #[arg(long)]
     dry_run: bool,
 
-    /// Agree to the changes beforehand
-    #[arg(long)]
-    yes: bool,
-
     /// How long to wait until the changes are seen
     #[arg(long, value_name = "DURATION", value_parser = values::timeout, default_value = "60s")]
     timeout: Duration,
@@ -187,7 +183,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             let consent = if args.dry_run {
                 Consent::Print
             } else {
-                Consent::asked_for(args.yes)
+                Consent::asked_for(context.global.yes)
             };
             let settling = settle(
                 context,

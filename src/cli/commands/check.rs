@@ -186,7 +186,7 @@ async fn account(
             .prefix
             .as_ref()
             .and_then(PrefixTemplate::literal),
-        running_exports: session.journal.count_running()?,
+        running_exports: session.journal.count_open()?,
         refusal,
     };
     let checking = check_account(&session.cloud, question);

@@ -14,13 +14,19 @@ use cvm_export::model::{CheckName, ImageId};
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::authorize;
-use super::consent::Consent;
+use super::consent::{Consent, Question};
 use super::create_bucket;
 use super::exit::Exit;
 use super::partial::Partial;
 use super::settings::{JournalUse, Session};
 use super::{Context, CostArgs, Finished, LandingArgs, RequestArgs, WatchArgs, values};
 use several::Several;
+
+/// Before files in the bucket are replaced.
+const OVERWRITE: Question = Question {
+    text: "replace files that already have the export's names?",
+    unchanged: "nothing was submitted",
+};
 
 /// Exports of one command that run at once, unless it says otherwise; the account's own limit is not
 /// published.
@@ -58,10 +64,6 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "copy_to_bucket_region")]
     create_bucket: bool,
 
-    /// Agree beforehand to what --authorize and --create-bucket would change
-    #[arg(long, requires = "asking")]
-    yes: bool,
-
     /// Submit and leave; `wait` takes the watch up
     #[arg(long, conflicts_with_all = ["download", "copy_to_bucket_region", "copy_shared"])]
     no_wait: bool,
@@ -92,18 +94,22 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum IfExistsFlag {
-    /// Refuse
+    /// Use them as the result if they are proven to be this image's export; else fail
     #[default]
+    #[value(alias = "skip")]
+    Reuse,
+    /// Fail
     Fail,
-    /// Take them as the result where they are proven to be this image's
-    Skip,
-    /// Export over them
+    /// Export again over them, after asking
     Overwrite,
 }
 
 pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error> {
     let images = args.request.images()?;
     let budget = args.cost.budget(context.printer)?;
+    if matches!(args.if_exists, IfExistsFlag::Overwrite) && !args.dry_run && !context.global.yes {
+        context.ask(&OVERWRITE).await?;
+    }
     let started = cvm_export::clock::now();
     let (bucket, format) = (args.request.bucket()?, args.request.format);
     let partials = images
@@ -123,7 +129,7 @@ pub(crate) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
     let consent = if args.dry_run {
         Consent::ShowOnly
     } else {
-        Consent::asked_for(args.yes)
+        Consent::asked_for(context.global.yes)
     };
     let working = context
         .with_session(names, journal_use, async |session| {
@@ -337,7 +343,7 @@ impl Args {
             copies: self.request.copies.wishes(region),
             if_exists: match self.if_exists {
                 IfExistsFlag::Fail => IfExists::Fail,
-                IfExistsFlag::Skip => IfExists::Skip,
+                IfExistsFlag::Reuse => IfExists::Reuse,
                 IfExistsFlag::Overwrite => IfExists::Overwrite,
             },
             waiting: if self.no_wait {

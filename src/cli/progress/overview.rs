@@ -192,6 +192,7 @@ mod tests {
     fn ended(state: Ending, size_bytes: u64) -> EventKind {
         EventKind::Ended {
             state,
+            reused: false,
             files: 1,
             size_bytes,
             reason: None,

@@ -9,6 +9,7 @@ fn error(replay: Replay, problem: Problem) -> ApiError {
         problem,
         request_id: Some("r-1".to_owned()),
         blamed_clock: Some(DateTime::UNIX_EPOCH),
+        has_newer_credentials: false,
     }
 }
 
@@ -18,6 +19,7 @@ fn refused(replay: Replay, code: &str) -> ApiError {
         Problem::Refused {
             code: code.into(),
             message: "words".into(),
+            status: StatusCode::OK,
         },
     )
 }
@@ -52,8 +54,6 @@ fn what_starts_something_is_never_repeated_once_it_may_have_arrived() {
         assert_eq!(refused(never, code).again(), Again::No, "{code}");
         assert_eq!(refused(Replay::Safe, code).again(), Again::Later, "{code}");
     }
-    assert!(!refused(never, "InternalError").proves_nothing_happened());
-    assert!(refused(never, "ServiceUnavailable").proves_nothing_happened());
     // A refusal for the clock is answered at once; pauses are the caller's, who keeps a record.
     assert_eq!(
         refused(never, "AuthFailure.SignatureExpire").again(),
@@ -66,6 +66,55 @@ fn what_starts_something_is_never_repeated_once_it_may_have_arrived() {
         refused(Replay::Safe, throttled).again(),
         Again::Throttled(None)
     );
+}
+
+#[test]
+fn only_a_known_refusal_in_an_envelope_of_the_cloud_itself_is_proof() {
+    let cases = [
+        ("AuthFailure.SignatureFailure", true),
+        ("UnauthorizedOperation", true),
+        ("InvalidParameter.SnapshotNotFound", true),
+        ("InvalidParameterValue.BucketNotFound", true),
+        ("InvalidParameterCoexistImageIds", true),
+        ("MissingParameter", true),
+        ("UnknownParameter", true),
+        ("UnsupportedOperation.WindowsImageExportUnsupported", true),
+        ("UnsupportedRegion", true),
+        ("LimitExceeded.ExportImageTaskLimitExceeded", true),
+        ("RequestLimitExceeded.UinLimitExceeded", true),
+        ("ResourceNotFound", true),
+        ("InvalidImageId.NotFound", true),
+        ("MutexOperation.TaskRunning", true),
+        ("ImageQuotaLimitExceeded", true),
+        ("InvalidRegion.NotFound", true),
+        ("InvalidRegion.Unavailable", true),
+        ("InvalidRegion.Moon", false),
+        ("InternalError", false),
+        ("InternalError.Unknown", false),
+        ("ServiceUnavailable", false),
+        ("ResourceInUse", false),
+        ("ResourceInsufficient", false),
+        ("FailedOperation", false),
+        ("DryRunOperation", false),
+        ("LimitExceededElsewhere", false),
+        ("Moon.Full", false),
+        ("", false),
+    ];
+    for (code, expected) in cases {
+        let seen = refused(Replay::NeverOnceSent, code).proves_nothing_happened();
+        assert_eq!(seen, expected, "asked: {code}");
+        // A gateway may repeat any envelope.
+        let problem = Problem::Refused {
+            code: code.into(),
+            message: "words".into(),
+            status: StatusCode::BAD_GATEWAY,
+        };
+        let by_gateway = error(Replay::NeverOnceSent, problem);
+        assert!(
+            !by_gateway.proves_nothing_happened(),
+            "asked: {code} in a 502"
+        );
+    }
 }
 
 #[test]

@@ -143,6 +143,53 @@ impl CosError {
         matches!(&self.problem, Problem::Refused { status, .. } if *status == not_allowed)
     }
 
+    /// Whether the object is larger than what is read of one.
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(
+            self.problem,
+            Problem::Oversized { .. } | Problem::Request(RequestError::TooLarge { .. })
+        )
+    }
+
+    /// Whether COS itself says that a right is missing: not a gateway, and not for the time of the signature.
+    pub(crate) fn is_missing_right(&self) -> bool {
+        matches!(
+            &self.problem,
+            Problem::Refused {
+                blamed_clock: None,
+                ..
+            }
+        ) && self.code() == Some("AccessDenied")
+            && !self.is_expired_signature()
+    }
+
+    /// Whether the signature was too old when it arrived (facts of the Node.js SDK: `AccessDenied` with this message).
+    pub(crate) fn is_expired_signature(&self) -> bool {
+        match &self.problem {
+            Problem::Refused {
+                code: Some(code),
+                message,
+                ..
+            } => {
+                code.as_str() == "RequestTimeTooSkewed"
+                    || message.as_str().contains("Request has expired")
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the same write may be taken later: no answer, a refusal for the moment, an expired signature.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self.kind() {
+            CosErrorKind::NotPermitted | CosErrorKind::Credentials => self.is_expired_signature(),
+            CosErrorKind::Changed | CosErrorKind::AlreadyExists => false,
+            CosErrorKind::NoAnswer
+            | CosErrorKind::Throttled
+            | CosErrorKind::Refused
+            | CosErrorKind::NotFound => true,
+        }
+    }
+
     /// The situation.
     #[must_use]
     pub fn kind(&self) -> CosErrorKind {

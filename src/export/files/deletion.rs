@@ -18,17 +18,22 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, Utc};
 use futures_util::StreamExt;
 
+use super::attempts::{Attempts, Beginning};
 use super::etag::Etag;
 use super::index::Writers;
 use super::removal::{DoomedExport, DoomedObject, Part, Removal, RemovalState};
 use super::retention::Selection;
 use super::{Files, Inventory, draft, removal};
 use crate::clock::Stopwatch;
-use crate::cloud::cos::{CosClient, CosError, CosErrorKind, Deletion, KeyDeletion, ObjectMeta};
-use crate::error::{Error, ErrorKind};
+use crate::cloud::cos::{
+    CosClient, CosError, CosErrorKind, Deletion, KeyDeletion, ObjectMeta, YoungDelete,
+};
+use crate::crash;
+use crate::error::{Error, ErrorKind, one_line};
 use crate::event::EventKind;
 use crate::export::Exporter;
-use crate::export::journal::{JournalError, Lock};
+use crate::export::journal::{AdvanceError, JournalError, Lock};
+use crate::export::progress::Step;
 use crate::export::record::RecordState;
 use crate::model::{BucketName, ExportId, Region};
 
@@ -100,7 +105,7 @@ impl Files {
         let Some(record) = self.exporter.journal.load(export_id)? else {
             return Ok(false);
         };
-        if record.state != RecordState::Complete {
+        if record.state() != RecordState::Complete {
             return Ok(false);
         }
         let (bucket, region) = (&record.bucket, &record.region);
@@ -115,10 +120,17 @@ impl Files {
         Ok(true)
     }
 
-    /// Notes in this machine's journal which of the named exports turned out to be deleted already.
-    pub fn note_vanished(&self, removal: &Removal) {
+    /// Notes in this machine's journal which of the named exports turned out to be deleted already, and ends the
+    /// removals that were killed before they noted it.
+    pub async fn note_vanished(&self, removal: &Removal) {
         for export_id in &removal.vanished {
-            note_removed(&self.exporter, export_id);
+            note_removed(&self.exporter, export_id).await;
+            if let Ok(Some(record)) = self.exporter.journal.load(export_id) {
+                let identity = record.identity();
+                self.exporter
+                    .end_dead_removals(&record.region, &identity)
+                    .await;
+            }
         }
     }
 
@@ -127,13 +139,14 @@ impl Files {
     ///
     /// # Errors
     /// [`ErrorKind::Interrupted`], and whatever keeps every further object from being deleted.
-    pub async fn delete(&self, removal: &mut Removal) -> Result<(), Error> {
+    pub async fn delete(&self, removal: &mut Removal, resubmit: bool) -> Result<(), Error> {
         let work = Work {
             exporter: &self.exporter,
             bucket: removal.scope.bucket.clone(),
             region: removal.scope.region.clone(),
             only_hides: removal.only_hides(),
             hides_some: removal.hides_some(),
+            resubmit,
         };
         let _alone = work.alone().await?;
         let start = removal.scope.prefix.keys_start();
@@ -165,6 +178,8 @@ struct Work<'a> {
     only_hides: bool,
     /// Whether it does so with those that have a version of their own.
     hides_some: bool,
+    /// Whether removals that have died are given up.
+    resubmit: bool,
 }
 
 impl Work<'_> {
@@ -192,16 +207,68 @@ impl Work<'_> {
     }
 
     async fn chunk(&self, chunk: &mut [DoomedExport], writers: &Writers<'_>) -> Result<(), Error> {
+        // Rule 6 of the leases: signed before they are created, and sent after the reading that follows.
+        let young = self.cos().sign_delete(&self.bucket, &self.region).await;
         // By what each is of: a lock that this process holds already would be waited for in vain.
         let mut locks = BTreeMap::new();
+        let mut identities = BTreeMap::new();
         for export in chunk.iter_mut() {
             match self.hold(export, writers, &mut locks).await? {
-                Ok(()) => {}
+                Ok(()) => {
+                    let identity = export.identity();
+                    identities.extend(identity.map(|identity| (identity.hash(), identity)));
+                }
                 Err(reason) => fail(export.objects.iter_mut(), &reason),
             }
         }
-        let files = chunk.iter_mut().flat_map(|export| export.split().0);
-        self.delete(files.collect()).await?;
+        let beginning = Beginning {
+            exporter: self.exporter,
+            region: &self.region,
+            resubmit: self.resubmit,
+        };
+        let (mut attempts, refused) = beginning.all(identities.into_values().collect()).await?;
+        for export in chunk.iter_mut() {
+            let hash = export.identity().map(|identity| identity.hash());
+            if let Some(reason) = hash.and_then(|hash| refused.get(&hash)) {
+                fail(export.objects.iter_mut(), reason);
+            }
+        }
+        let deleted = self.chunk_held(chunk, &mut attempts, young).await;
+        let has_begun = |hash: &str| {
+            chunk.iter().any(|export| {
+                let is_it = export
+                    .identity()
+                    .is_some_and(|identity| identity.hash() == hash);
+                is_it
+                    && export
+                        .objects
+                        .iter()
+                        .any(|object| object.state != RemovalState::Planned)
+            })
+        };
+        attempts.end(self.exporter, &self.region, has_begun).await;
+        deleted
+    }
+
+    /// Deletes a chunk whose removals are begun.
+    async fn chunk_held(
+        &self,
+        chunk: &mut [DoomedExport],
+        attempts: &mut Attempts,
+        young: YoungDelete,
+    ) -> Result<(), Error> {
+        let files = chunk.iter_mut().flat_map(|export| {
+            let hash = export
+                .identity()
+                .map(|identity| identity.hash())
+                .unwrap_or_default();
+            export
+                .split()
+                .0
+                .iter_mut()
+                .map(move |object| (hash.clone(), object))
+        });
+        self.delete_files(files.collect(), attempts, young).await?;
         self.interrupted()?;
         let mut records = Vec::new();
         for export in chunk.iter_mut() {
@@ -217,7 +284,7 @@ impl Work<'_> {
         }
         self.delete(records).await?;
         for export in chunk.iter() {
-            self.note(export);
+            self.note(export).await;
         }
         Ok(())
     }
@@ -255,7 +322,7 @@ impl Work<'_> {
         let now = self.exporter.cloud.now();
         let running = journal.find(identity)?.filter(|record| {
             let is_this = Some(&record.export_id) == export.export_id.as_ref();
-            record.state.is_live() && !is_this && !draft::is_overdue(record, now)
+            record.state().is_live() && !is_this && !draft::is_overdue(record, now)
         });
         // An export whose files are all there has only not been looked at since.
         if let Some(record) = running
@@ -281,43 +348,106 @@ impl Work<'_> {
         Ok(Ok(()))
     }
 
-    /// Deletes the objects that are still planned.
-    async fn delete(&self, mut objects: Vec<&mut DoomedObject>) -> Result<(), Error> {
-        objects.retain(|object| object.state == RemovalState::Planned);
-        let mut was_sent = false;
+    /// Deletes files that are still planned. A call that is sent again is signed again, and each removal renewed for it.
+    async fn delete_files(
+        &self,
+        mut files: Vec<(String, &mut DoomedObject)>,
+        attempts: &mut Attempts,
+        young: YoungDelete,
+    ) -> Result<(), Error> {
+        let mut young = Some(young);
         for round in 1..=ROUNDS {
-            let looking = Stopwatch::start();
-            self.look(&mut objects, was_sent).await?;
-            objects.retain(|object| object.state == RemovalState::Planned);
-            if objects.is_empty() {
+            files.retain(|(_, file)| file.state == RemovalState::Planned);
+            if files.is_empty() {
                 return Ok(());
             }
-            if round > 1 {
-                self.interrupted()?;
-            }
-            let mut asked = Duration::ZERO;
-            if looking.elapsed() <= OLDEST_LOOK {
-                for batch in objects.chunks_mut(CosClient::DELETE_LIMIT) {
-                    asked = asked.max(self.send(batch, round == ROUNDS).await?);
+            let signed = match young.take() {
+                Some(signed) => signed,
+                None => {
+                    let signed = self.cos().sign_delete(&self.bucket, &self.region).await;
+                    let mut reasons = BTreeMap::new();
+                    for (hash, file) in &mut files {
+                        let renewed: &mut Result<(), String> = match reasons.entry(hash.clone()) {
+                            Entry::Occupied(place) => place.into_mut(),
+                            Entry::Vacant(place) => place
+                                .insert(attempts.renew(self.exporter, &self.region, hash).await),
+                        };
+                        if let Err(reason) = renewed {
+                            file.fail(reason);
+                        }
+                    }
+                    signed
                 }
-                was_sent = true;
-            } else if round == ROUNDS {
-                let slow = "COS is so slow that it may be another object by now";
-                objects.iter_mut().for_each(|object| object.fail(slow));
-            }
-            objects.retain(|object| object.state == RemovalState::Planned);
-            if objects.is_empty() {
+            };
+            let objects = files.iter_mut().map(|(_, file)| &mut **file).collect();
+            let pause = self.delete_round(objects, round, Some(signed)).await?;
+            let Some(pause) = pause else {
                 return Ok(());
-            }
-            let factor = 2_u32.saturating_pow(round - 1);
-            let pause = FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE);
-            let pause = pause.max(asked.min(LONGEST_ASKED_PAUSE));
-            tokio::select! {
-                () = self.exporter.cancel.cancelled() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
+            };
+            self.rest(pause).await;
         }
         Ok(())
+    }
+
+    async fn rest(&self, pause: Duration) {
+        tokio::select! {
+            () = self.exporter.cancel.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+
+    /// Deletes records that are still planned. No submit rests on them.
+    async fn delete(&self, mut objects: Vec<&mut DoomedObject>) -> Result<(), Error> {
+        for round in 1..=ROUNDS {
+            let planned = objects.iter_mut().map(|object| &mut **object).collect();
+            let Some(pause) = self.delete_round(planned, round, None).await? else {
+                return Ok(());
+            };
+            self.rest(pause).await;
+        }
+        Ok(())
+    }
+
+    /// Looks at the objects that are still planned, and sends one delete for them. How long to pause before the next
+    /// round; `None` if there is nothing left to do.
+    async fn delete_round(
+        &self,
+        mut objects: Vec<&mut DoomedObject>,
+        round: u32,
+        signed: Option<YoungDelete>,
+    ) -> Result<Option<Duration>, Error> {
+        objects.retain(|object| object.state == RemovalState::Planned);
+        let looking = Stopwatch::start();
+        self.look(&mut objects, round > 1).await?;
+        objects.retain(|object| object.state == RemovalState::Planned);
+        if objects.is_empty() {
+            return Ok(None);
+        }
+        if round > 1 {
+            self.interrupted()?;
+        }
+        let mut asked = Duration::ZERO;
+        if looking.elapsed() <= OLDEST_LOOK {
+            // A chunk fits one call, unless one export has thousands of versions.
+            let mut signed = signed;
+            for batch in objects.chunks_mut(CosClient::DELETE_LIMIT) {
+                let signed = match signed.take() {
+                    Some(signed) => signed,
+                    None => self.cos().sign_delete(&self.bucket, &self.region).await,
+                };
+                asked = asked.max(self.send(batch, round == ROUNDS, signed).await?);
+            }
+        } else if round == ROUNDS {
+            let slow = "COS is so slow that it may be another object by now";
+            objects.iter_mut().for_each(|object| object.fail(slow));
+        }
+        objects.retain(|object| object.state == RemovalState::Planned);
+        if objects.is_empty() {
+            return Ok(None);
+        }
+        let factor = 2_u32.saturating_pow(round - 1);
+        let pause = FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE);
+        Ok(Some(pause.max(asked.min(LONGEST_ASKED_PAUSE))))
     }
 
     /// Looks whether each object is still the one that was proven to be the export's. A version with an id of
@@ -361,6 +491,7 @@ impl Work<'_> {
         &self,
         batch: &mut [&mut DoomedObject],
         is_last: bool,
+        signed: YoungDelete,
     ) -> Result<Duration, Error> {
         let deletions: Vec<Deletion> = batch
             .iter()
@@ -369,10 +500,10 @@ impl Work<'_> {
                 version_id: object.version_id.clone(),
             })
             .collect();
-        let sending = self
-            .cos()
-            .delete_objects(&self.bucket, &self.region, &deletions);
-        let results = match sending.await {
+        crash::point(crash::Before("deletion"));
+        let sent = self.cos().delete_signed(signed, &deletions).await;
+        crash::point(crash::After("deletion"));
+        let results = match sent {
             Ok(results) => results,
             // It may have been processed: the next round's looks will tell.
             Err(error) if may_pass(&error) && !is_last => {
@@ -409,12 +540,12 @@ impl Work<'_> {
     }
 
     /// Notes in this machine's journal that the files of an export are deleted. The record itself stays.
-    fn note(&self, export: &DoomedExport) {
+    async fn note(&self, export: &DoomedExport) {
         let is_over = export.objects.iter().all(|object| object.is_settled());
         let Some(export_id) = export.export_id.as_ref().filter(|_| is_over) else {
             return;
         };
-        note_removed(self.exporter, export_id);
+        note_removed(self.exporter, export_id).await;
     }
 
     fn cos(&self) -> &CosClient {
@@ -438,21 +569,15 @@ fn interrupted() -> Error {
 }
 
 /// Notes in this machine's journal that the files of an export are deleted. The record itself stays.
-fn note_removed(exporter: &Exporter, export_id: &ExportId) {
-    let journal = &exporter.journal;
-    let noted = journal.load(export_id).and_then(|record| match record {
-        None => Ok(()),
-        Some(mut record) => {
-            record.removed_at = Some(exporter.cloud.now());
-            if record.state.is_live() {
-                // Nobody will see its end any more.
-                record.state = RecordState::Failed;
-            }
-            journal.save(&record)
-        }
-    });
-    if let Err(error) = noted {
-        exporter.events.warn(error.to_string());
+async fn note_removed(exporter: &Exporter, export_id: &ExportId) {
+    let at = exporter.cloud.now();
+    match exporter
+        .journal
+        .advance(export_id, Step::Remove { at })
+        .await
+    {
+        Ok(_) | Err(AdvanceError::Missing(_)) => {}
+        Err(error) => exporter.events.warn(one_line(&error)),
     }
 }
 

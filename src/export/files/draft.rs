@@ -158,7 +158,7 @@ impl<'a> Comparison<'a> {
         Draft {
             order: self.count,
             listed,
-            state: record.state,
+            state: record.state(),
             created_at: record.created_at,
             last_moment: last_moment(&record),
             is_removed: record.removed_at.is_some(),

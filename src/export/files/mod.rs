@@ -10,6 +10,7 @@
 //! [`Files`] is the door. Nothing is deleted that is not proven to be of an export, and nothing of an
 //! export that runs or may run.
 
+mod attempts;
 mod deletion;
 mod draft;
 mod entries;

@@ -73,7 +73,7 @@ impl Exporter {
                 && record.format == request.format
         };
         let ours = records.into_iter().flatten().filter(of_this);
-        Ok(ours.max_by_key(|record| (record.state.is_live(), record.created_at)))
+        Ok(ours.max_by_key(|record| (record.state().is_live(), record.created_at)))
     }
 }
 

@@ -103,7 +103,7 @@ impl Exporter {
             step.sent_at = Some(self.cloud.now());
             self.journal.save_copies(record)?;
             let answer = self.cloud.call(Some(&from), &call);
-            let error = match answer_within_grace(&self.cancel, answer).await {
+            let error = match answer_within_grace(&self.cancel, &self.events, answer).await {
                 Some(Ok(answer)) => {
                     self.accept_copy(record, place, answer);
                     return Ok(None);

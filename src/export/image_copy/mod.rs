@@ -162,7 +162,7 @@ impl Exporter {
             Some(export_id) => self.journal.load(export_id)?,
             None => self.export_of(record, request)?,
         };
-        Ok(export.filter(|export| export.state == RecordState::Complete))
+        Ok(export.filter(|export| export.state() == RecordState::Complete))
     }
 
     /// Looks once for copies of which nobody knows whether they were begun. Where one does not show, the
@@ -192,12 +192,12 @@ impl Exporter {
         request: &ExportRequest,
         options: &ExportOptions,
     ) -> Result<Earlier, Error> {
-        if claimed.state.is_live() && !options.resubmit {
+        if claimed.state().is_live() && !options.resubmit {
             return Err(claims::runs_elsewhere(claimed));
         }
         // One that this journal knows was judged by it.
         let is_known = self.journal.load(&claimed.export_id)?.is_some();
-        if is_known || claimed.state != RecordState::Complete {
+        if is_known || claimed.state() != RecordState::Complete {
             return Ok(Earlier::Nothing);
         }
         self.judge_earlier(claimed, request, options).await
@@ -217,7 +217,7 @@ impl Exporter {
         }
         let (image_id, export_id) = (&request.image_id, &export.export_id);
         match options.if_exists {
-            IfExists::Skip => {
+            IfExists::Reuse => {
                 covers(export, request.scope, &self.events)?;
                 Ok(Earlier::Done(Box::new(outcome)))
             }
@@ -232,7 +232,7 @@ impl Exporter {
                     "image `{image_id}` was exported by a copy already, as `{export_id}`; nothing was submitted"
                 );
                 Err(Error::new(ErrorKind::Precondition, message).with_hint(
-                    "take it with `--if-exists skip`, make another one with `--if-exists overwrite`, or choose \
+                    "take it with `--if-exists reuse`, make another one with `--if-exists overwrite`, or choose \
                      another `--prefix`",
                 ))
             }
@@ -377,7 +377,7 @@ impl Exporter {
         // Once the export was submitted, what becomes of the copy does not matter to it.
         if export
             .as_ref()
-            .is_none_or(|export| export.state == RecordState::Failed)
+            .is_none_or(|export| export.state() == RecordState::Failed)
         {
             for place in 0..record.steps.len() {
                 let made = self.make_copy(record, place, &patience).await?;
@@ -393,14 +393,14 @@ impl Exporter {
         // Its files may have been taken away since.
         let is_complete = export
             .as_ref()
-            .is_some_and(|export| export.state == RecordState::Complete);
+            .is_some_and(|export| export.state() == RecordState::Complete);
         let mut outcome = match export {
             Some(export) if is_complete => self.still_stands(&export).await?,
             export => {
                 let mut options = options.clone();
                 options.timeout = options.timeout.map(|_| patience.remaining());
                 // An export of this copy that runs is this very command's: it is never made anew.
-                if export.is_some_and(|export| export.state.is_live()) {
+                if export.is_some_and(|export| export.state().is_live()) {
                     options.if_exists = IfExists::Fail;
                 }
                 let known = Known {
@@ -408,7 +408,7 @@ impl Exporter {
                     fixed_prefix: known.fixed_prefix.clone(),
                     ..Known::default()
                 };
-                self.export_as_it_is(&copy_request, known, &options, cost_line)
+                self.export_image(&copy_request, known, &options, cost_line)
                     .await?
             }
         };
@@ -434,8 +434,8 @@ impl Exporter {
         };
         let export = self.journal.find(&request.identity())?;
         Ok(export.filter(|export| {
-            export.state.is_live()
-                || matches!(export.state, RecordState::Complete | RecordState::Failed)
+            export.state().is_live()
+                || matches!(export.state(), RecordState::Complete | RecordState::Failed)
         }))
     }
 

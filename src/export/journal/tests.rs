@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use futures_util::FutureExt;
 
 use super::*;
+use crate::cloud::cos::ObjectMeta;
+use crate::export::progress::{Accepted, Observed, Sums};
+use crate::export::record::{FinishedObject, RecordState};
 use crate::export::request::ExportRequest;
 use crate::export::samples::{self, DISK_GIB, at};
 
@@ -24,7 +27,7 @@ fn other_request() -> ExportRequest {
 /// A record of `request` in `state`, begun at second `begun`.
 fn record(request: &ExportRequest, state: RecordState, begun: i64) -> Record {
     let mut record = samples::record(request, &[DISK_GIB]);
-    record.state = state;
+    record = record.in_state(state);
     record.created_at = at(begun);
     record
 }
@@ -52,7 +55,7 @@ fn names(folder: &Path) -> Vec<String> {
 fn what_is_saved_is_loaded_and_a_later_state_takes_its_place() {
     let (_folder, journal) = journal();
     let mut record = saved(&journal, RecordState::Queued, 5);
-    record.state = RecordState::Submitted;
+    record = record.in_state(RecordState::Submitted);
     record.warnings.push("映".to_owned());
     journal.save(&record).expect("saved again");
     let loaded = journal
@@ -118,9 +121,10 @@ fn the_newest_live_record_of_an_export_is_found_else_the_newest() {
             .expect("readable")
             .expect("there");
         assert_eq!(
-            found.export_id, records[expected].export_id,
+            found.export_id,
+            records[expected].export_id,
             "asked: {states:?}; seen: {:?}",
-            found.state
+            found.state()
         );
     }
 }
@@ -230,36 +234,169 @@ fn all_records_come_the_oldest_first_and_other_files_are_passed_over() {
 }
 
 #[test]
-fn only_submitted_exports_count_as_running() {
+fn records_that_are_not_over_are_counted_and_found_without_reading_others() {
     use RecordState::{Abandoned, Complete, Failed, Intended, Queued, Refused, Submitted};
-    let (_folder, journal) = journal();
-    for state in [Queued, Intended, Complete, Failed, Refused, Abandoned] {
+    let (folder, journal) = journal();
+    for state in [Complete, Failed, Refused, Abandoned] {
         saved(&journal, state, 5);
     }
-    assert_eq!(journal.count_running().expect("listed"), 0);
-    saved(&journal, Submitted, 5);
-    saved(&journal, Submitted, 6);
-    assert_eq!(journal.count_running().expect("listed"), 2);
+    assert_eq!(journal.count_open().expect("listed"), 0);
+    let mut open = [Queued, Intended, Submitted].map(|state| saved(&journal, state, 6));
+    assert_eq!(journal.count_open().expect("listed"), 3);
+    // A record that is damaged and over by its mark is not even opened.
+    let over = saved(&journal, Complete, 7);
+    std::fs::write(journal.path_of(&over.export_id), "half a rec").expect("written");
+    let mut found = journal.open_records().expect("listed");
+    let by_id = |record: &Record| record.export_id.clone();
+    found.sort_by_key(by_id);
+    open.sort_by_key(by_id);
+    assert_eq!(
+        found.iter().map(by_id).collect::<Vec<_>>(),
+        open.each_ref().map(by_id)
+    );
+    // A folder of an earlier version has no marks: they are made once, and a damaged record may be open.
+    std::fs::remove_dir_all(&journal.open).expect("removed");
+    let journal = Journal::open(&folder.path().join("new/state")).expect("a journal");
+    assert_eq!(journal.count_open().expect("listed"), 4);
+    assert_eq!(journal.open_records().expect("listed").len(), 3);
+}
+
+#[tokio::test]
+async fn two_writers_of_one_record_keep_what_both_noted() {
+    let (_folder, journal) = journal();
+    let record = saved(&journal, RecordState::Intended, 5);
+    let id = &record.export_id;
+    let key = record.files[0].names[0].key.clone();
+    let object = FinishedObject::from(ObjectMeta {
+        key: key.clone(),
+        ..samples::object(key.as_str())
+    });
+    let seen = || Observed {
+        objects: vec![object.clone()],
+        warnings: Vec::new(),
+    };
+    let all_there = Step::AllThere {
+        seen: seen(),
+        at: at(9),
+    };
+    let accepted = Step::Accept(Accepted {
+        request_id: Some("r-1".to_owned()),
+        ..Accepted::default()
+    });
+    // A `wait` sees the files before the answer to the submit is written.
+    journal.advance(id, all_there).await.expect("complete");
+    journal.advance(id, accepted).await.expect("merged");
+    let sums = Sums {
+        key,
+        etag: object.etag.clone(),
+        crc64: None,
+        sha256: Some("5a".to_owned()),
+    };
+    journal.advance(id, Step::Owe).await.expect("owed");
+    journal
+        .advance(id, Step::Fetched(vec![sums]))
+        .await
+        .expect("fetched");
+    // The slow one sees the end again.
+    let again = Step::AllThere {
+        seen: seen(),
+        at: at(99),
+    };
+    journal.advance(id, again).await.expect("complete already");
+    let now = journal.load(id).expect("readable").expect("there");
+    assert_eq!(now.state(), RecordState::Complete);
+    assert_eq!(now.request_id.as_deref(), Some("r-1"));
+    assert!(!now.owes_download);
+    let object = now.files[0].object.as_ref().expect("finished");
+    assert_eq!(object.sha256.as_deref(), Some("5a"));
+    // Deleted: nobody sees it vanish afterwards.
+    journal
+        .advance(id, Step::Remove { at: at(100) })
+        .await
+        .expect("removed");
+    let error = journal
+        .advance(id, Step::Vanish)
+        .await
+        .expect_err("it is complete");
+    let AdvanceError::Overtaken(newest, _) = error else {
+        panic!("seen: {error:?}");
+    };
+    assert_eq!(newest.removed_at, Some(at(100)));
+}
+
+#[tokio::test]
+async fn a_record_of_another_machine_is_adopted_and_marked_as_such() {
+    let (_folder, journal) = journal();
+    let mut found = record(&samples::request(), RecordState::Intended, 5);
+    let adopted = journal.adopt(&found).await.expect("written");
+    assert!(adopted.adopted);
+    found = found.in_state(RecordState::Complete);
+    let adopted = journal.adopt(&found).await.expect("merged");
+    assert_eq!(
+        (adopted.state(), adopted.adopted),
+        (RecordState::Complete, true)
+    );
+    assert!(!adopted.published().adopted);
+    // One's own is never marked.
+    let own = saved(&journal, RecordState::Intended, 6);
+    let merged = journal
+        .adopt(&own.clone().in_state(RecordState::Failed))
+        .await
+        .expect("merged");
+    assert_eq!(
+        (merged.state(), merged.adopted),
+        (RecordState::Failed, false)
+    );
 }
 
 #[test]
-fn a_muted_journal_keeps_nothing_and_still_reads() {
+fn only_what_is_over_old_and_not_owed_is_pruned() {
+    use RecordState::{Complete, Failed, Submitted};
     let (_folder, journal) = journal();
-    let kept = saved(&journal, RecordState::Submitted, 5);
-    let muted = journal.muted();
-    let mut changed = kept.clone();
-    changed.state = RecordState::Failed;
-    muted.save(&changed).expect("nothing to fail");
-    muted
-        .save(&record(&other_request(), RecordState::Submitted, 6))
-        .expect("nothing to fail");
-    for seen in [&journal, &muted] {
-        let (records, _) = seen.all().expect("listed");
-        let states: Vec<_> = records
-            .iter()
-            .map(|record| (&record.export_id, record.state))
-            .collect();
-        assert_eq!(states, [(&kept.export_id, RecordState::Submitted)]);
+    let old = saved(&journal, Failed, 5);
+    saved(&journal, Submitted, 5);
+    let mut owed = record(&samples::request(), Complete, 5);
+    owed.owes_download = true;
+    journal.save(&owed).expect("saved");
+    let mut late = record(&samples::request(), Complete, 5);
+    late.completed_at = Some(at(500));
+    journal.save(&late).expect("saved");
+    assert_eq!(journal.prune(at(100)).expect("listed"), [old.export_id]);
+    assert_eq!(journal.all().expect("listed").0.len(), 3);
+}
+
+/// Records of every state as the first version wrote them.
+#[test]
+fn records_of_the_first_version_are_read_and_written_unchanged() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/records");
+    let (state, journal) = journal();
+    let mut states = BTreeSet::new();
+    for name in names(&folder) {
+        let text = std::fs::read(folder.join(&name)).expect("readable");
+        let record = Record::from_json(&text).expect("a record");
+        assert_eq!(
+            String::from_utf8_lossy(&record.to_json()),
+            String::from_utf8_lossy(&text),
+            "{name}"
+        );
+        std::fs::write(journal.path_of(&record.export_id), &text).expect("written");
+        states.insert(record.state().to_string());
+    }
+    assert_eq!(states.len(), 7, "{states:?}");
+    // As a state folder of that version: it is opened, found in, and its open records are known.
+    std::fs::remove_dir_all(&journal.open).expect("removed");
+    let journal = Journal::open(&state.path().join("new/state")).expect("a journal");
+    let (records, unreadable) = journal.all().expect("listed");
+    assert_eq!((records.len(), unreadable.len()), (9, 0));
+    let open = records.iter().filter(|record| !record.state().is_over());
+    assert_eq!(open.clone().count(), 3);
+    assert_eq!(journal.count_open().expect("listed"), 3);
+    for record in &records {
+        let found = journal
+            .find(&record.identity())
+            .expect("listed")
+            .expect("there");
+        assert_eq!(found.identity(), record.identity());
     }
 }
 
@@ -350,7 +487,7 @@ async fn records_locks_and_folders_are_for_their_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let (_folder, journal) = journal();
     let mut record = saved(&journal, RecordState::Queued, 5);
-    record.state = RecordState::Submitted;
+    record = record.in_state(RecordState::Submitted);
     journal.save(&record).expect("saved again");
     let identity = record.identity();
     let _lock = journal.lock(&identity, || ()).await.expect("a free lock");
@@ -390,14 +527,15 @@ async fn a_folder_that_cannot_be_used_is_an_empty_journal_that_refuses_a_submit(
         RecordState::Refused,
         RecordState::Abandoned,
     ] {
-        let precedes_a_submit = matches!(state, RecordState::Queued | RecordState::Intended);
         let record = record(&samples::request(), state, 5);
-        let saved = journal.save(&record);
-        assert_eq!(saved.is_err(), precedes_a_submit, "{state:?}");
+        assert!(
+            matches!(journal.begin(&record), Err(JournalError::Absent)),
+            "{state:?}"
+        );
         assert!(journal.load(&record.export_id).expect("empty").is_none());
     }
     assert!(journal.find(&identity).expect("empty").is_none());
-    assert_eq!(journal.count_running().expect("empty"), 0);
+    assert_eq!(journal.count_open().expect("empty"), 0);
     let lock = journal.lock(&identity, || {}).await;
     assert!(matches!(lock, Err(JournalError::Absent)), "{lock:?}");
     assert_eq!(names(folder.path()), ["occupied"]);
@@ -410,5 +548,5 @@ fn a_folder_that_can_be_used_is_opened_as_ever() {
     assert!(problem.is_none(), "{problem:?}");
     let record = saved(&journal, RecordState::Submitted, 5);
     assert!(journal.load(&record.export_id).expect("readable").is_some());
-    assert_eq!(journal.count_running().expect("readable"), 1);
+    assert_eq!(journal.count_open().expect("readable"), 1);
 }

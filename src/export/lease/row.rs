@@ -213,6 +213,22 @@ impl<B: Clone> Opening<B> {
         self.row.highest() + 1
     }
 
+    /// Whether attempts are given up.
+    pub(crate) fn gives_up_any(&self) -> bool {
+        !self.gives_up.is_empty()
+    }
+
+    /// Whether `row` shows what this was decided on.
+    pub(crate) fn is_of(&self, row: &Row<B>) -> bool {
+        let etags = |row: &Row<B>| {
+            row.seen
+                .iter()
+                .map(|seen| seen.etag.clone())
+                .collect::<Vec<_>>()
+        };
+        etags(&self.row) == etags(row)
+    }
+
     /// The open attempts that are given up, with their runs.
     pub(crate) fn gives_up(&self) -> impl Iterator<Item = (Number, &str)> {
         self.gives_up.iter().filter_map(|&number| {

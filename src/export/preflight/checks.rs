@@ -12,10 +12,10 @@ mod role;
 use std::collections::BTreeSet;
 
 use super::IfExists;
-use super::facts::{DryRun, Fact, Facts};
+use super::facts::{DryRun, Existing, Fact, Facts};
 use crate::cloud::actions::cvm::Image;
-use crate::cloud::cos::BucketEntry;
-use crate::export::record::RecordState;
+use crate::cloud::cos::{BucketEntry, Versioning};
+use crate::export::record::{Record, RecordState};
 use crate::export::refusals::{self, Later, Refusal};
 use crate::export::request::DiskScope;
 use crate::model::{CheckName, Finding, ImageFormat, Verdict};
@@ -165,7 +165,9 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: CheckName::DownloadFolder,
-        judge: |facts, if_exists| of_landing(facts, |landing| folder(landing, if_exists)),
+        judge: |facts, if_exists| {
+            of_landing(facts, |landing| folder(landing, facts.is_reused(if_exists)))
+        },
     },
     Check {
         name: CheckName::DownloadRoom,
@@ -397,6 +399,18 @@ fn prefix(facts: &Facts) -> Judgement {
     }
 }
 
+/// What is said of an export that exists already.
+fn already_exported(record: &Record) -> String {
+    match (record.state(), record.completed_at) {
+        (RecordState::Complete, Some(time)) => format!(
+            "already exported, complete since {}",
+            time.format("%Y-%m-%d %H:%M UTC")
+        ),
+        (RecordState::Complete, None) => "already exported".to_owned(),
+        _ => "an export of this image is running under these names".to_owned(),
+    }
+}
+
 fn name_collision(facts: &Facts, if_exists: IfExists) -> Judgement {
     let watched: BTreeSet<_> = facts.objects.keys().collect();
     let standing: Vec<String> = facts
@@ -414,6 +428,20 @@ fn name_collision(facts: &Facts, if_exists: IfExists) -> Judgement {
         .map(|upload| format!("`{}` (being uploaded)", upload.key))
         .collect();
     let is_growing = !growing.is_empty();
+    if if_exists == IfExists::Reuse {
+        match &facts.existing {
+            Existing::Exported(record) => return pass(already_exported(record)),
+            Existing::Strange(problem) => {
+                return fail(
+                    format!(
+                        "existing files are not proven to be a whole export of this image: {problem}"
+                    ),
+                    "choose another `--prefix`, or replace them with `--if-exists overwrite`",
+                );
+            }
+            Existing::Nothing => {}
+        }
+    }
     if !standing.is_empty() || is_growing {
         let evidence = format!(
             "the bucket already holds {}",
@@ -424,28 +452,27 @@ fn name_collision(facts: &Facts, if_exists: IfExists) -> Judgement {
             .known()
             .and_then(Option::as_ref)
             .is_some_and(|claim| {
-                matches!(claim.state, RecordState::Submitted | RecordState::Complete)
+                matches!(
+                    claim.state(),
+                    RecordState::Submitted | RecordState::Complete
+                )
             });
         return match if_exists {
-            IfExists::Overwrite | IfExists::Fail if is_growing => fail(
+            _ if is_growing => fail(
                 evidence,
                 "choose another `--prefix`; it may be an export that runs: wait for it with `cvm-export wait --bucket BUCKET KEY`, or \
-                 take it with `--if-exists skip`; an upload that nobody finishes is aborted in the console",
+                 take it with `--if-exists reuse`; an upload that nobody finishes is aborted in the console",
             ),
             IfExists::Overwrite => warn(
                 evidence,
                 "the export replaces it, as `--if-exists overwrite` says",
             ),
-            IfExists::Skip => warn(
+            IfExists::Fail | IfExists::Reuse if proven => fail(
                 evidence,
-                "`--if-exists skip` takes it as the result where it is proven to be this image's",
-            ),
-            IfExists::Fail if proven => fail(
-                evidence,
-                "it is an earlier export of this image: take it with `--if-exists skip`, replace it with \
+                "it is an earlier export of this image: take it with `--if-exists reuse`, replace it with \
                  `--if-exists overwrite`, or choose another `--prefix`",
             ),
-            IfExists::Fail => fail(
+            IfExists::Fail | IfExists::Reuse => fail(
                 evidence,
                 "choose another `--prefix`, or replace it with `--if-exists overwrite`",
             ),
@@ -470,12 +497,30 @@ fn name_collision(facts: &Facts, if_exists: IfExists) -> Judgement {
                 "allow `name/cos:GetObject`, or an export that another machine has started may be missed",
             )
         }
-        (false, None) => pass(match facts.uploads.why_unknown() {
-            None => "no object and no upload of the expected names".to_owned(),
-            Some(reason) => format!(
-                "no object of the expected names; unfinished uploads were not seen ({reason})"
+        (false, None) => free_names(facts),
+    }
+}
+
+/// Nothing has the names of the export; two machines at once are told apart where the bucket refuses to overwrite.
+fn free_names(facts: &Facts) -> Judgement {
+    let evidence = match facts.uploads.why_unknown() {
+        None => "no existing object or upload has these names".to_owned(),
+        Some(reason) => format!(
+            "no existing object has these names; unfinished uploads could not be seen ({reason})"
+        ),
+    };
+    match &facts.versioning {
+        Fact::Known(Versioning::Enabled | Versioning::Suspended) => warn(
+            format!(
+                "{evidence}; versioning is or was on, so the bucket does not refuse to overwrite, and two machines that \
+                 start the same export in the same second may both submit it"
             ),
-        }),
+            "use a bucket that never kept versions, or start each export on one machine",
+        ),
+        Fact::NotPermitted(_) | Fact::NoAnswer(_) => pass(format!(
+            "{evidence}; whether versioning was ever on is unknown (allow `name/cos:GetBucketVersioning`)"
+        )),
+        Fact::Known(Versioning::Off) | Fact::NotAsked => pass(evidence),
     }
 }
 

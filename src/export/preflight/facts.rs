@@ -6,8 +6,11 @@
 mod role;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::IfExists;
 use super::landing::LandingFacts;
 use crate::cloud::Cloud;
 use crate::cloud::actions::cam::RoleInfo;
@@ -15,12 +18,16 @@ use crate::cloud::actions::cbs::{DescribeSnapshots, Snapshot};
 use crate::cloud::actions::cvm::{DescribeImages, ExportImagesDryRun, Image};
 use crate::cloud::actions::region::DescribeRegions;
 use crate::cloud::api::{ApiError, ApiErrorKind};
-use crate::cloud::cos::{BucketEntry, BucketHead, CosError, CosErrorKind, ObjectMeta, UploadList};
+use crate::cloud::cos::{
+    BucketEntry, BucketHead, CosError, CosErrorKind, ObjectMeta, UploadList, Versioning,
+};
 use crate::error::{Error, ErrorKind, one_line};
-use crate::export::claim::{self, CLAIM_LIMIT_BYTES};
+use crate::export::claim::CLAIM_LIMIT_BYTES;
 use crate::export::cost::CostFacts;
 use crate::export::image_copy::{CopyFacts, CopyPlan};
 use crate::export::landing::Landing;
+use crate::export::lease::Row;
+use crate::export::leases::{CosLeases, ExportRow};
 use crate::export::record::Record;
 use crate::export::request::{Disk, DiskRole, ExpectedFile, ExportRequest};
 use crate::export::resolve::Destination;
@@ -46,6 +53,16 @@ pub enum Fact<T> {
 }
 
 impl<T> Fact<T> {
+    /// The same knowledge of something that follows from the value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Fact<U> {
+        match self {
+            Self::Known(value) => Fact::Known(change(value)),
+            Self::NotPermitted(reason) => Fact::NotPermitted(reason),
+            Self::NoAnswer(reason) => Fact::NoAnswer(reason),
+            Self::NotAsked => Fact::NotAsked,
+        }
+    }
+
     /// The value, where it is known.
     pub fn known(&self) -> Option<&T> {
         match self {
@@ -113,8 +130,14 @@ pub struct Facts {
     pub objects: BTreeMap<ObjectKey, Fact<Option<ObjectMeta>>>,
     /// Unfinished uploads whose names start like the watched ones.
     pub uploads: Fact<UploadList>,
-    /// The record that an earlier run left in the bucket.
+    /// Whether the bucket keeps versions; asked by a check alone.
+    pub versioning: Fact<Versioning>,
+    /// The newest record that earlier runs left in the bucket.
     pub claim: Fact<Option<Record>>,
+    /// The leases of the export.
+    pub(crate) row: RowFact,
+    /// What the files under its names are, as far as that was asked.
+    pub existing: Existing,
     /// What the cloud says to a dry run.
     pub dry_run: Fact<DryRun>,
     /// Exports that this machine's journal believes to be running.
@@ -143,7 +166,10 @@ impl Facts {
             files: Ok(Vec::new()),
             objects: BTreeMap::new(),
             uploads: Fact::NotAsked,
+            versioning: Fact::NotAsked,
             claim: Fact::NotAsked,
+            row: RowFact::NotAsked,
+            existing: Existing::Nothing,
             dry_run: Fact::NotAsked,
             running_exports: 0,
             landing: None,
@@ -152,14 +178,66 @@ impl Facts {
         }
     }
 
-    /// Whether the record in the bucket is of another export under the same name, such as one in another
-    /// format, that may be running.
-    pub(crate) fn other_claim_runs(&self) -> bool {
-        let claim = self.claim.known().and_then(Option::as_ref);
-        claim.is_some_and(|claim| {
-            claim.state.is_live() && claim.identity() != self.request.identity()
-        })
+    /// Whether files that exist already are the result.
+    pub(crate) fn is_reused(&self, if_exists: IfExists) -> bool {
+        if_exists == IfExists::Reuse && matches!(self.existing, Existing::Exported(_))
     }
+}
+
+/// The leases of an export, as a look-up found them.
+#[derive(Clone, Debug)]
+pub(crate) enum RowFact {
+    /// They do not count, by `--no-claim`.
+    NotAsked,
+    /// All of them.
+    Known(ExportRow),
+    /// They could not be read, so nothing may be submitted.
+    Unusable(RowTrouble),
+}
+
+/// Why the leases of an export could not be read.
+#[derive(Clone, Debug)]
+pub(crate) struct RowTrouble {
+    kind: ErrorKind,
+    message: String,
+    cause: String,
+    hint: Option<String>,
+    request_id: Option<String>,
+}
+
+impl RowTrouble {
+    fn of(error: &Error) -> Self {
+        Self {
+            kind: error.kind(),
+            message: error.to_string(),
+            cause: error.causes().join(": "),
+            hint: error.hint().map(str::to_owned),
+            request_id: error.request_id().map(str::to_owned),
+        }
+    }
+
+    /// The error that a submit ends with.
+    pub(crate) fn error(&self) -> Error {
+        Error::new(self.kind, self.message.clone())
+            .with_optional_hint(self.hint.clone())
+            .with_request_id(self.request_id.clone())
+            .with_source(std::io::Error::other(self.cause.clone()))
+    }
+
+    fn evidence(&self) -> String {
+        format!("{}: {}", self.message, self.cause)
+    }
+}
+
+/// What the files under the names of an export are.
+#[derive(Clone, Debug)]
+pub enum Existing {
+    /// There are none, or nobody asked.
+    Nothing,
+    /// The export that is asked for, complete or still running.
+    Exported(Box<Record>),
+    /// Files that are not proven to be this export; the text says what is wrong.
+    Strange(String),
 }
 
 /// What is already known, and what else is wanted, when the look-ups begin.
@@ -173,8 +251,12 @@ pub(crate) struct GatherOptions {
     pub fixed_prefix: Option<Prefix>,
     /// Whether to ask the cloud for a dry run.
     pub server_dry_run: bool,
-    /// Whether to read the claim.
+    /// Whether to ask whether the bucket keeps versions.
+    pub versioning: bool,
+    /// Whether to read the leases.
     pub claim: bool,
+    /// Whether a bucket of this run has refused to replace a lease.
+    pub is_guarded: Arc<AtomicBool>,
     /// Exports that this machine's journal believes to be running.
     pub running_exports: usize,
     /// Where the files are to be fetched to.
@@ -199,12 +281,17 @@ pub(crate) async fn gather(
         Some(plan) => &plan.region,
         None => region,
     };
-    let image_and_after = async {
-        let image = match (&options.copy, options.image) {
+    let image = async {
+        Ok(match (&options.copy, options.image) {
             (Some(plan), _) => Fact::Known(Some(plan.image.clone())),
             (None, Fact::NotAsked) => fetch_image(cloud, region, &request.image_id).await?,
             (None, known) => known,
-        };
+        })
+    };
+    let image_and_after = async {
+        // Rule 2 of the leases: the row, and then the files.
+        let row = read_row(cloud, request, &options.is_guarded, options.claim);
+        let (row, image): (RowFact, Fact<Option<Image>>) = tokio::try_join!(row, image)?;
         let (files, disks) = predict(request, &image);
         let snapshot_ids: Vec<_> = disks.iter().map(|disk| disk.snapshot_id.clone()).collect();
         let names: Vec<ObjectKey> = files
@@ -242,7 +329,7 @@ pub(crate) async fn gather(
                 }
             },
         )?;
-        Ok::<_, Error>((image, files, snapshots, objects, found_in))
+        Ok::<_, Error>((row, image, files, snapshots, objects, found_in))
     };
     let buckets = async {
         match options.buckets {
@@ -254,13 +341,12 @@ pub(crate) async fn gather(
         .prefix
         .as_ref()
         .map_or_else(String::new, ToString::to_string);
-    let claim = async {
-        match request.claim_key() {
-            // Reading it is also the proof that the caller may read what stands beside it.
-            Ok(key) if options.claim || options.landing.is_some() => {
-                read_claim(cloud, request, &key).await
-            }
-            _ => Ok(Fact::NotAsked),
+    let needs_right = !options.claim && options.landing.is_some();
+    let versioning = async {
+        if options.versioning {
+            cos_fact(cos.get_versioning(bucket, region).await)
+        } else {
+            Ok(Fact::NotAsked)
         }
     };
     let dry_run = async {
@@ -278,12 +364,13 @@ pub(crate) async fn gather(
     };
     let (
         buckets,
-        (image, files, snapshots, objects, found_in),
+        (row, image, files, snapshots, objects, found_in),
         bucket_head,
         uploads,
         role,
         policies,
-        claim,
+        right,
+        versioning,
         dry_run,
         copy,
     ) = tokio::try_join!(
@@ -293,14 +380,19 @@ pub(crate) async fn gather(
         async { cos_fact(cos.list_uploads(bucket, region, &upload_prefix, None).await) },
         fetch_role(cloud, request),
         fetch_policies(cloud, request),
-        claim,
+        read_right(cloud, request, needs_right),
+        versioning,
         dry_run,
         copy,
     )?;
+    let claim = newest_record(&row);
+    let right = match &row {
+        RowFact::NotAsked => right,
+        _ => claim.clone().map(drop),
+    };
     let landing = options
         .landing
-        .map(|landing| LandingFacts::gather(landing, request, &files, &claim, cos.network()));
-    let claim = if options.claim { claim } else { Fact::NotAsked };
+        .map(|landing| LandingFacts::gather(landing, request, &files, right, cos.network()));
     Ok(Facts {
         request: request.clone(),
         fixed_prefix: options.fixed_prefix,
@@ -314,7 +406,10 @@ pub(crate) async fn gather(
         files,
         objects,
         uploads,
+        versioning,
         claim,
+        row,
+        existing: Existing::Nothing,
         dry_run,
         running_exports: options.running_exports,
         landing,
@@ -466,32 +561,59 @@ pub(crate) async fn find_elsewhere(
         .collect())
 }
 
-async fn read_claim(
+/// The leases of the export, if they count.
+async fn read_row(
     cloud: &Cloud,
     request: &ExportRequest,
-    key: &ObjectKey,
-) -> Result<Fact<Option<Record>>, Error> {
-    let answer = cloud
-        .cos()
-        .get_small_object(
-            &request.bucket,
-            &request.region,
-            key,
-            None,
-            CLAIM_LIMIT_BYTES,
-        )
-        .await;
-    let found = match existing(answer.map(|found| found.map(|(_, body)| body)))? {
-        Fact::Known(found) => found.flatten(),
-        Fact::NotPermitted(reason) => return Ok(Fact::NotPermitted(reason)),
-        Fact::NoAnswer(reason) => return Ok(Fact::NoAnswer(reason)),
-        Fact::NotAsked => return Ok(Fact::NotAsked),
+    is_guarded: &Arc<AtomicBool>,
+    counts: bool,
+) -> Result<RowFact, Error> {
+    if !counts {
+        return Ok(RowFact::NotAsked);
+    }
+    let identity = request.identity();
+    let leases = CosLeases::new(cloud, &request.region, identity, Arc::clone(is_guarded));
+    match Row::read(&leases).await.map_err(Error::from) {
+        Ok(row) => Ok(RowFact::Known(row)),
+        Err(error) if error.kind() == ErrorKind::Credentials => Err(error),
+        Err(error) => Ok(RowFact::Unusable(RowTrouble::of(&error))),
+    }
+}
+
+/// Whether the caller may read what lies beside the record, where no lease was read that proves it.
+async fn read_right(
+    cloud: &Cloud,
+    request: &ExportRequest,
+    is_needed: bool,
+) -> Result<Fact<()>, Error> {
+    let Ok(key) = request.claim_key() else {
+        return Ok(Fact::NotAsked);
     };
-    Ok(match found.map(|body| claim::parse(&body)) {
-        None => Fact::Known(None),
-        Some(Ok(record)) => Fact::Known(Some(record)),
-        Some(Err(problem)) => Fact::NoAnswer(format!("`{key}` in the bucket: {problem}")),
-    })
+    if !is_needed {
+        return Ok(Fact::NotAsked);
+    }
+    let (bucket, region) = (&request.bucket, &request.region);
+    let found = cloud
+        .cos()
+        .get_small_object(bucket, region, &key, None, CLAIM_LIMIT_BYTES);
+    existing(found.await.map(drop)).map(|fact| fact.map(drop))
+}
+
+/// The record of the newest export that the row tells of.
+fn newest_record(row: &RowFact) -> Fact<Option<Record>> {
+    match row {
+        RowFact::NotAsked => Fact::NotAsked,
+        RowFact::Unusable(trouble) if trouble.kind == ErrorKind::Permission => {
+            Fact::NotPermitted(trouble.evidence())
+        }
+        RowFact::Unusable(trouble) => Fact::NoAnswer(trouble.evidence()),
+        RowFact::Known(row) => {
+            let records = row
+                .attempts()
+                .filter_map(|(_, seen)| seen.attempt.body.clone());
+            Fact::Known(records.last())
+        }
+    }
 }
 
 async fn ask_for_dry_run(cloud: &Cloud, request: &ExportRequest) -> Result<Fact<DryRun>, Error> {

@@ -7,7 +7,6 @@ use crate::cloud::Network;
 use crate::download::{FolderLook, look_at_folder};
 use crate::error::one_line;
 use crate::export::landing::{Landing, companion_names};
-use crate::export::record::Record;
 use crate::export::request::{ExpectedFile, ExportRequest};
 use crate::model::ImageFormat;
 
@@ -33,13 +32,13 @@ pub struct LandingFacts {
 }
 
 impl LandingFacts {
-    /// Looks at the folder of `landing` for the `files` that the export would write. `claim` is what
-    /// reading the object beside them brought, `network` the one that they would come over.
+    /// Looks at the folder of `landing` for the `files` that the export would write. `right` is whether an object
+    /// beside them can be read, `network` the one that they would come over.
     pub(super) fn gather(
         landing: Landing,
         request: &ExportRequest,
         files: &Result<Vec<ExpectedFile>, String>,
-        claim: &Fact<Option<Record>>,
+        right: Fact<()>,
         network: Network,
     ) -> Self {
         let look = look_at_folder(&landing.folder).map_err(|error| one_line(&error));
@@ -61,12 +60,7 @@ impl LandingFacts {
             disk_bytes: bytes.filter(|bytes| *bytes > 0),
             is_raw: request.format == ImageFormat::Raw,
             network,
-            right: match claim {
-                Fact::Known(_) => Fact::Known(()),
-                Fact::NotPermitted(reason) => Fact::NotPermitted(reason.clone()),
-                Fact::NoAnswer(reason) => Fact::NoAnswer(reason.clone()),
-                Fact::NotAsked => Fact::NotAsked,
-            },
+            right,
         }
     }
 }

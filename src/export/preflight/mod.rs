@@ -8,9 +8,10 @@ mod landing;
 pub use account::{AccountQuestion, AccountReport, Keys, check_account, check_role};
 pub use checks::check_image;
 pub(crate) use checks::judge;
-pub use facts::{AttachedPolicy, DryRun, Fact, Facts, disks, fetch_image};
+pub use facts::{AttachedPolicy, DryRun, Existing, Fact, Facts, disks, fetch_image};
 pub(crate) use facts::{
-    GatherOptions, fetch_attached, fetch_documents, find_elsewhere, gather, says_no_such_role,
+    GatherOptions, RowFact, RowTrouble, fetch_attached, fetch_documents, find_elsewhere, gather,
+    says_no_such_role,
 };
 pub use landing::LandingFacts;
 
@@ -41,11 +42,11 @@ const MUST_BE_KNOWN: &[CheckName] = &[
 /// What an export may do about files that already have its names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IfExists {
-    /// Refuse.
+    /// Take them as the result if it is proven that they are this image's export; else refuse.
     #[default]
+    Reuse,
+    /// Refuse.
     Fail,
-    /// Take them as the result where it is proven that they are this image's export.
-    Skip,
     /// Export over them.
     Overwrite,
 }
@@ -148,6 +149,25 @@ impl PreflightReport {
         Err(Error::new(kind, message)
             .with_hint(hint)
             .with_findings(self.findings.clone()))
+    }
+
+    /// Stops a download of files that exist already and that could not be fetched.
+    ///
+    /// # Errors
+    /// As [`Self::require`].
+    pub(crate) fn require_for_download(&self, skipped: &[CheckName]) -> Result<(), Error> {
+        let concerns_download = |check: &CheckName| {
+            let of_download = [
+                CheckName::DownloadFolder,
+                CheckName::DownloadRoom,
+                CheckName::DownloadRight,
+            ];
+            of_download.contains(check)
+        };
+        let others = CheckName::ALL
+            .iter()
+            .filter(|check| !concerns_download(check));
+        self.require(&[skipped, &others.copied().collect::<Vec<_>>()].concat())
     }
 
     /// The claim, where it speaks of the same export.
@@ -357,7 +377,7 @@ mod tests {
     #[test]
     fn a_claim_counts_only_where_it_speaks_of_the_same_export() {
         let mut own = samples::record(&samples::request(), &[50]);
-        own.state = RecordState::Submitted;
+        own = own.in_state(RecordState::Submitted);
         let mut strangers = vec![own.clone(), own.clone(), own.clone(), own.clone()];
         strangers[0].image_id = "img-2".parse().expect("image id");
         strangers[1].bucket = "c-1250000000".parse().expect("bucket");

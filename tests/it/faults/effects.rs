@@ -2,7 +2,7 @@
 
 use cvm_export::simulator::Effect;
 
-use super::operations::{Answer, Need, Operation};
+use super::operations::{Answer, Need, Operation, Purpose};
 
 /// What one attempt of a request may take where calls hang.
 pub(super) const ATTEMPT_MILLISECONDS: u64 = 1000;
@@ -84,6 +84,7 @@ pub(super) fn general() -> Vec<Effect> {
         cos(403, "InvalidAccessKeyId"),
         cos(404, "NoSuchBucket"),
         cos(409, "FileAlreadyExists"),
+        cos(409, "PathConflict"),
         cos(400, "MoonFull"),
         Effect::Garbage,
         Effect::EmptyBody,
@@ -180,6 +181,10 @@ pub(super) fn harm(effect: &Effect, operation: &Operation) -> Harm {
             500..=599 => Harm::NoAnswer,
             _ => Harm::Refused,
         },
+        // The self-test of the header is refused by this very code when all goes well.
+        Effect::CosError { code, .. } if operation.purpose == Purpose::Test => {
+            when(code != "FileAlreadyExists", of_cos(code))
+        }
         Effect::CosError { code, .. } => of_cos(code),
         Effect::MissingField { name } => lacking(operation, name, |field| field.when_missing),
         Effect::NullField { name } => lacking(operation, name, |field| field.when_null),

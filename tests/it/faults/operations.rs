@@ -1,5 +1,10 @@
 //! The calls of an `image` run: how each is answered when all goes well, and which parts of the answer
 //! the run needs.
+//!
+//! Calls about the leases and about the copy of the record have one name and many purposes; which one a call has
+//! follows from its place in the clean run.
+
+use cvm_export::simulator::Call;
 
 /// What the answer to a call is in a clean run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,18 +31,44 @@ pub(super) enum Need {
 }
 
 /// A part of an answer: a JSON field, an XML element, or a header.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) when_missing: Need,
     pub(super) when_null: Need,
 }
 
+/// What a run makes a call for, as far as that decides how it must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// None of the leases.
+    Other,
+    /// The first reading of the row: a lease, or the copy of the record that would count as the first, is not there.
+    Row,
+    /// The listing that could show a higher lease.
+    Listing,
+    /// The lease is created.
+    Create,
+    /// The same again, which has to be refused.
+    Test,
+    /// The second reading: the own lease.
+    OwnLease,
+    /// The second reading: nothing above it.
+    NothingAbove,
+    /// After the submit: the lease is read before it is written.
+    LaterRead,
+    /// After the submit: the copy of the record is read before it is written.
+    LaterCopy,
+    /// After the submit: lease or copy are written.
+    LaterPut,
+}
+
 /// A kind of call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Operation {
     /// As the call log names it.
     pub(super) name: &'static str,
+    pub(super) purpose: Purpose,
     pub(super) is_cos: bool,
     pub(super) answer: Answer,
     pub(super) fields: &'static [Field],
@@ -62,6 +93,7 @@ const fn vital(name: &'static str) -> Field {
 const fn api(name: &'static str, fields: &'static [Field]) -> Operation {
     Operation {
         name,
+        purpose: Purpose::Other,
         is_cos: false,
         answer: Answer::Document,
         fields,
@@ -71,15 +103,33 @@ const fn api(name: &'static str, fields: &'static [Field]) -> Operation {
 const fn cos(name: &'static str, answer: Answer, fields: &'static [Field]) -> Operation {
     Operation {
         name,
+        purpose: Purpose::Other,
         is_cos: true,
         answer,
         fields,
     }
 }
 
+const fn lease(
+    name: &'static str,
+    purpose: Purpose,
+    answer: Answer,
+    fields: &'static [Field],
+) -> Operation {
+    Operation {
+        purpose,
+        ..cos(name, answer, fields)
+    }
+}
+
+/// A part of a lease, without which it is none.
+const fn of_lease(name: &'static str) -> Field {
+    field(name, Misleads(3), Misleads(3))
+}
+
 use Need::{Misleads, Spare, Vital};
 
-/// Every kind of call that a clean run makes, in the order of the first of each.
+/// Every kind of call of a clean run that is not about the leases, in the order of the first of each.
 pub(super) const OPERATIONS: &[Operation] = &[
     cos(
         "GetService",
@@ -138,14 +188,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[
             // A role without a policy that writes.
             field("List", Misleads(3), Misleads(3)),
-            field("PolicyName", Misleads(3), Misleads(3)),
+            // What a policy without a name allows is said by its document.
+            spare("PolicyName"),
             spare("PolicyType"),
         ],
-    ),
-    cos(
-        "GetObject",
-        Answer::Missing,
-        &[spare("Code"), spare("Message")],
     ),
     api(
         "DescribeSnapshots",
@@ -163,7 +209,6 @@ pub(super) const OPERATIONS: &[Operation] = &[
             field("Content-Length", Vital, Spare),
         ],
     ),
-    cos("PutObject", Answer::Empty, &[spare("Date"), spare("ETag")]),
     api(
         "ExportImages",
         &[
@@ -186,6 +231,68 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ),
 ];
 
+const ABSENCE: &[Field] = &[spare("Code"), spare("Message")];
+const STORED: &[Field] = &[spare("Date"), spare("ETag")];
+const LEASE: &[Field] = &[
+    spare("Date"),
+    spare("ETag"),
+    spare("Last-Modified"),
+    field("Content-Length", Vital, Spare),
+    of_lease("schema"),
+    of_lease("number"),
+    of_lease("kind"),
+    of_lease("state"),
+    of_lease("run"),
+    of_lease("host"),
+    of_lease("floor"),
+    of_lease("puts"),
+    of_lease("bucket"),
+    of_lease("image_id"),
+    of_lease("prefix"),
+    of_lease("format"),
+    of_lease("record"),
+];
+/// Without its code, a refusal says nothing.
+const REFUSAL: &[Field] = &[vital("Code"), spare("Message")];
+
+/// Every kind of call that is about the leases, in the order of the first of each.
+pub(super) const LEASES: &[Operation] = &[
+    lease("GetObject", Purpose::Row, Answer::Missing, ABSENCE),
+    lease(
+        "ListObjects",
+        Purpose::Listing,
+        Answer::Document,
+        &[spare("IsTruncated"), spare("EncodingType"), spare("Name")],
+    ),
+    lease("PutObject", Purpose::Create, Answer::Empty, STORED),
+    lease("PutObject", Purpose::Test, Answer::Document, REFUSAL),
+    lease("GetObject", Purpose::OwnLease, Answer::Document, LEASE),
+    lease("GetObject", Purpose::NothingAbove, Answer::Missing, ABSENCE),
+    lease(
+        "GetObject",
+        Purpose::LaterRead,
+        Answer::Document,
+        &[
+            spare("ETag"),
+            field("Content-Length", Vital, Spare),
+            of_lease("run"),
+        ],
+    ),
+    lease("PutObject", Purpose::LaterPut, Answer::Empty, STORED),
+    // The first one is not there.
+    lease("GetObject", Purpose::LaterCopy, Answer::Missing, ABSENCE),
+    lease(
+        "GetObject",
+        Purpose::LaterCopy,
+        Answer::Document,
+        &[
+            spare("state"),
+            spare("ETag"),
+            field("Content-Length", Vital, Spare),
+        ],
+    ),
+];
+
 /// What every call has in common, as the first call of a run shows it.
 pub(super) const ANY: Operation = Operation {
     name: "*",
@@ -193,7 +300,55 @@ pub(super) const ANY: Operation = Operation {
     ..OPERATIONS[0]
 };
 
-/// The description of the operation that the call log names `name`.
+/// The description of the operation that the call log names `name`, where it is not about the leases.
 pub(super) fn operation(name: &str) -> Option<&'static Operation> {
     OPERATIONS.iter().find(|operation| operation.name == name)
+}
+
+/// The key of the object that a call about the leases is about.
+pub(super) fn lease_key(call: &Call) -> Option<&str> {
+    let path = call.target.split('?').next()?.strip_prefix('/')?;
+    let is_about_leases = matches!(call.operation.as_str(), "GetObject" | "PutObject");
+    (is_about_leases && path.contains(".cvm-export.")).then_some(path)
+}
+
+/// What each call of a clean run is.
+pub(super) fn describe(calls: &[Call]) -> Vec<&'static Operation> {
+    let mut puts = 0;
+    let mut is_submitted = false;
+    let described = calls.iter().map(|call| {
+        let is_copy = !lease_key(call).unwrap_or_default().contains(".lease-");
+        let purpose = match call.operation.as_str() {
+            "ListObjects" => Purpose::Listing,
+            "PutObject" => {
+                puts += 1;
+                match puts {
+                    1 => Purpose::Create,
+                    2 => Purpose::Test,
+                    _ => Purpose::LaterPut,
+                }
+            }
+            "GetObject" if is_submitted && is_copy => Purpose::LaterCopy,
+            "GetObject" if is_submitted => Purpose::LaterRead,
+            "GetObject" if puts == 0 => Purpose::Row,
+            "GetObject" if call.status == 200 => Purpose::OwnLease,
+            "GetObject" => Purpose::NothingAbove,
+            _ => Purpose::Other,
+        };
+        is_submitted |= call.operation == "ExportImages";
+        let is_missing = call.status == 404;
+        let found = OPERATIONS.iter().chain(LEASES).find(|operation| {
+            operation.name == call.operation
+                && operation.purpose == purpose
+                && (purpose != Purpose::LaterCopy
+                    || is_missing == (operation.answer == Answer::Missing))
+        });
+        found.unwrap_or_else(|| {
+            panic!(
+                "{} {} is a call that the matrix does not know",
+                call.operation, call.target
+            )
+        })
+    });
+    described.collect()
 }

@@ -1,10 +1,13 @@
-//! How a run must end that meets a fault: what the contract says (design.md, sections 4 and 6 to 8).
+//! How a run must end that meets a fault: what the contract says.
+//!
+//! What a run could not learn about the leases, and a lease that it could not write, ends it before the submit; only
+//! a missing right to write lets it go on. After the submit, leases are a convenience.
 
 use cvm_export::simulator::Effect;
 
 use super::Case;
 use super::effects::{self, Harm};
-use super::operations::{ANY, operation};
+use super::operations::{ANY, Operation, Purpose, operation};
 
 /// How a run must end.
 #[derive(Clone, Copy, Debug)]
@@ -17,13 +20,18 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    fn exit(exit: i32) -> Self {
+    pub(super) fn exit(exit: i32) -> Self {
         Self {
             exit,
             // Everything up to 5 ends a run before its submit, or refuses it.
             tasks: usize::from(!(1..=5).contains(&exit)),
             says: None,
         }
+    }
+
+    /// Whether nothing of the fault shows.
+    fn is_untroubled(&self) -> bool {
+        self.exit == 0 && self.says.is_none()
     }
 
     fn saying(self, says: &'static str) -> Self {
@@ -34,11 +42,27 @@ impl Expected {
     }
 }
 
+/// What is said, once, where the lease or the copy cannot be written after the submit.
+pub(super) const LEASE_IS_BEHIND: &str = "the lease of this export could not be written";
+
 pub(super) fn expected(case: &Case) -> Expected {
-    let is_for_ever = case.occurrence.is_none();
-    match case.call.as_str() {
+    let is_for_ever = case.is_for_ever();
+    // The first that takes harm decides.
+    let met = case.meets.iter().map(|operation| match operation.purpose {
+        Purpose::Other => other(case, operation.name),
+        _ => lease(operation, &case.effect, is_for_ever),
+    });
+    met.reduce(|first, next| match first.is_untroubled() {
+        true => next,
+        false => first,
+    })
+    .expect("a call that meets the effect")
+}
+
+fn other(case: &Case, name: &str) -> Expected {
+    let is_for_ever = case.is_for_ever();
+    match name {
         "ExportImages" => submit(&case.effect, is_for_ever),
-        "PutObject" => claim(&case.effect, is_for_ever),
         "*" => every_call(&case.effect),
         // What fails in the watch is looked at again.
         _ if !is_for_ever && !case.is_before_submit => Expected::exit(0),
@@ -52,6 +76,134 @@ pub(super) fn expected(case: &Case) -> Expected {
             }
         }
     }
+}
+
+/// A call about the leases.
+fn lease(operation: &Operation, effect: &Effect, is_for_ever: bool) -> Expected {
+    let harm = effects::harm(effect, operation);
+    match operation.purpose {
+        // A listing can only raise the number.
+        Purpose::Other | Purpose::Listing => Expected::exit(0),
+        Purpose::Row | Purpose::OwnLease | Purpose::NothingAbove => {
+            reading(operation, effect, harm, is_for_ever)
+        }
+        Purpose::Create => create(effect, harm, is_for_ever),
+        Purpose::Test => test(harm, is_for_ever),
+        Purpose::LaterRead | Purpose::LaterCopy | Purpose::LaterPut => {
+            later(operation, effect, harm, is_for_ever)
+        }
+    }
+}
+
+/// The row is read, for the first or the second time. Without it nothing is submitted.
+fn reading(operation: &Operation, effect: &Effect, harm: Harm, is_for_ever: bool) -> Expected {
+    let is_own = operation.purpose == Purpose::OwnLease;
+    Expected::exit(match (effect, harm) {
+        // A lease that cannot be understood. The fault that changes an object leaves it so.
+        (Effect::ChangedObject, _) if is_own => 3,
+        (_, Harm::NoAnswer) if is_own && is_unreadable(effect) => 3,
+        (Effect::HugeBody { .. }, Harm::Nonsense) => 3,
+        (_, Harm::Misleading(exit)) => exit,
+        (_, Harm::Nothing) => 0,
+        (_, Harm::NoAnswer | Harm::Throttled) if !is_for_ever => 0,
+        (_, Harm::Throttled) => 5,
+        (_, Harm::NoAnswer | Harm::Nonsense) => 1,
+        (_, Harm::Denied | Harm::Credentials) => 4,
+        // "No such bucket" is also "no such lease": where the own one never comes to light, the listing still shows it.
+        (_, Harm::NotThere) if is_own && is_for_ever => 3,
+        (_, Harm::NotThere) => 0,
+        (_, Harm::Refused) if operation.purpose == Purpose::Row => 5,
+        (_, Harm::Refused) => 1,
+        // One call alone meets another clock: its second attempt, by that clock, is refused.
+        (_, Harm::Clock) if is_for_ever => 0,
+        (_, Harm::Clock) => 4,
+    })
+}
+
+/// The lease is created: a refusal for the moment is retried, and in the end nothing is submitted.
+fn create(effect: &Effect, harm: Harm, is_for_ever: bool) -> Expected {
+    match harm {
+        Harm::Denied => Expected::exit(0).saying("may not write a lease to the bucket"),
+        // Another run has it; it is looked for from the start.
+        _ if is_taken(effect) && is_for_ever => Expected::exit(5),
+        _ if is_taken(effect) => Expected::exit(0),
+        harm => write(harm, is_for_ever),
+    }
+}
+
+/// The lease is created once more, which the bucket has to refuse.
+fn test(harm: Harm, is_for_ever: bool) -> Expected {
+    match harm {
+        // Whether it honours the header is not known then.
+        Harm::Denied => Expected::exit(0).saying("`x-cos-forbid-overwrite`"),
+        harm => write(harm, is_for_ever),
+    }
+}
+
+fn write(harm: Harm, is_for_ever: bool) -> Expected {
+    Expected::exit(match harm {
+        Harm::Nothing | Harm::Clock => 0,
+        Harm::Credentials | Harm::Denied => 4,
+        Harm::Misleading(exit) => exit,
+        _ if !is_for_ever => 0,
+        Harm::Throttled => 5,
+        Harm::NoAnswer | Harm::Nonsense | Harm::Refused | Harm::NotThere => 1,
+    })
+}
+
+/// The export runs, whatever becomes of its lease.
+fn later(operation: &Operation, effect: &Effect, harm: Harm, is_for_ever: bool) -> Expected {
+    let done = Expected::exit(0);
+    let behind = done.saying(LEASE_IS_BEHIND);
+    let is_copy = operation.purpose == Purpose::LaterCopy;
+    match (operation.purpose, harm) {
+        // What cannot be understood is no lease. A copy is written anew.
+        (Purpose::LaterRead, Harm::NoAnswer) if is_unreadable(effect) => behind,
+        (Purpose::LaterRead, Harm::Misleading(_)) => behind,
+        (Purpose::LaterRead, _) if *effect == Effect::ChangedObject => behind,
+        (_, Harm::NoAnswer) if is_copy && is_unreadable(effect) => done,
+        // A lease that was deleted by hand is not created again.
+        (Purpose::LaterRead | Purpose::LaterCopy, Harm::NotThere) => done,
+        (_, Harm::Nothing | Harm::Misleading(_)) => done,
+        // The reading before the next try shows that it was written.
+        (Purpose::LaterPut, Harm::NoAnswer | Harm::Throttled | Harm::Nonsense)
+            if is_processed(effect) =>
+        {
+            done
+        }
+        (_, Harm::NoAnswer | Harm::Throttled) if !is_for_ever => done,
+        (Purpose::LaterPut, Harm::Nonsense | Harm::NotThere | Harm::Clock) if !is_for_ever => done,
+        (Purpose::LaterPut, Harm::Refused) if !is_for_ever && !is_taken(effect) => done,
+        (_, Harm::Clock) if is_for_ever => done,
+        _ => behind,
+    }
+}
+
+/// Whether the call was processed, in whatever way it was answered.
+fn is_processed(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::ProcessedThenReset
+            | Effect::StatusAfter { .. }
+            | Effect::DelayBefore { .. }
+            | Effect::DelayAfter { .. }
+            | Effect::HugeBody { .. }
+    )
+}
+
+/// Whether the answer is whole, and its body is no document.
+fn is_unreadable(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::Garbage
+            | Effect::EmptyBody
+            | Effect::ShortBodyAgreeing { .. }
+            | Effect::FlippedByte { .. }
+    )
+}
+
+fn is_taken(effect: &Effect) -> bool {
+    matches!(effect, Effect::CosError { code, .. } if code == "FileAlreadyExists")
 }
 
 /// A look-up before the submit.
@@ -109,20 +261,6 @@ fn head_object(effect: &Effect, is_for_ever: bool) -> Expected {
     }
 }
 
-/// The claim is a convenience, and its lack is said.
-fn claim(effect: &Effect, is_for_ever: bool) -> Expected {
-    let operation = operation("PutObject").expect("a described operation");
-    let done = Expected::exit(0);
-    match effects::harm(effect, operation) {
-        Harm::Nothing => done,
-        Harm::NoAnswer | Harm::Throttled if !is_for_ever => done,
-        Harm::Clock => done,
-        // Another run may have put it; it had not, so the second put says nothing of the first.
-        Harm::Refused if !is_for_ever => done,
-        _ => done.saying("the record could not be kept in the bucket"),
-    }
-}
-
 /// The submit: once, unless it is certain that nothing was started.
 fn submit(effect: &Effect, is_for_ever: bool) -> Expected {
     let operation = operation("ExportImages").expect("a described operation");
@@ -137,8 +275,8 @@ fn submit(effect: &Effect, is_for_ever: bool) -> Expected {
     };
     match effect {
         Effect::ApiError { code } => match code.as_str() {
-            // Proves nothing.
-            "InternalError" => unknown(),
+            // Proves nothing, and neither does a code that nobody knows.
+            "InternalError" | "ResourceUnavailable" | "Moon.Full" => unknown(),
             "RequestLimitExceeded" | "LimitExceeded.ExportImageTaskLimitExceeded"
                 if !is_for_ever =>
             {
@@ -171,6 +309,8 @@ fn every_call(effect: &Effect) -> Expected {
             }
         }
         Effect::ClockOffset { .. } => Expected::exit(0),
+        // The own lease, at the second reading, which is no lease then.
+        Effect::ChangedObject => Expected::exit(3),
         _ => look_up("GetService", effects::harm(effect, &ANY), true),
     }
 }

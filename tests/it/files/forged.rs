@@ -1,9 +1,10 @@
 //! Records that somebody else has put into the bucket, and records that say odd things: neither may have a
 //! stranger's object reported, fetched or deleted.
 
+use cvm_export::simulator::Object;
 use serde_json::{Value, json};
 
-use super::BUCKET;
+use super::{BUCKET, LEASE};
 use crate::support::TestEnv;
 
 const ALL: &str = "files rm --bucket exports --older-than 0s --include-newest --yes";
@@ -15,16 +16,23 @@ impl TestEnv {
         self.record_at(CLAIM)
     }
 
+    /// Takes all leases out of the bucket.
+    fn take_leases(&self) -> Vec<(String, Object)> {
+        self.cloud.change(|world| {
+            let objects = &mut world.bucket_mut(BUCKET).expect("the bucket").objects;
+            let leases: Vec<_> = objects
+                .iter()
+                .filter(|(key, _)| key.contains(LEASE))
+                .map(|(key, object)| (key.clone(), object.clone()))
+                .collect();
+            objects.retain(|key, _| !key.contains(LEASE));
+            leases
+        })
+    }
+
     fn put_claim(&self, record: &Value) {
         self.cloud
             .change(|world| world.put_object(BUCKET, CLAIM, record.to_string()));
-    }
-
-    /// Another machine in the same cloud.
-    fn elsewhere(&self) -> Self {
-        let mut other = Self::new();
-        other.borrow_cloud(self);
-        other
     }
 }
 
@@ -38,10 +46,7 @@ fn disk_at(key: &str) -> Value {
 
 #[test]
 fn a_record_that_names_files_of_another_place_is_none() {
-    let env = TestEnv::new();
-    env.export("img-linux001", "p", "--no-wait");
-    env.cloud.change(|world| world.finish_exports());
-    let genuine = env.claim();
+    const IMAGE: &str = "image --id img-linux001 --bucket exports --prefix p --timeout 5s";
     for stranger in [
         "other/backup.tar",
         "p/backup.tar",
@@ -49,33 +54,70 @@ fn a_record_that_names_files_of_another_place_is_none() {
         "zz_xvda.raw",
         "q",
     ] {
+        let env = TestEnv::new();
+        env.export("img-linux001", "p", "--no-wait");
+        env.cloud.change(|world| world.finish_exports());
         env.put(stranger);
-        let mut forged = genuine.clone();
+        let mut forged = env.claim();
         forged["files"]
             .as_array_mut()
             .expect("files")
             .push(disk_at(stranger));
         env.put_claim(&forged);
         let before = env.keys();
-        for (line, words) in [
-            (
-                "wait --bucket exports --prefix p --timeout 2s",
-                "it names files of another place",
-            ),
-            (
-                "image --id img-linux001 --bucket exports --prefix p --timeout 2s",
-                "nothing was submitted",
-            ),
-        ] {
-            let other = env.elsewhere();
-            let run = other.line(line).says(words);
-            assert_ne!(run.code, 0, "{line}");
-            assert_eq!(run.stdout, "", "{line}");
-            other.line(ALL).says("it names files of another place");
-        }
-        assert!(env.keys().iter().all(|key| before.contains(key)));
-        assert!(env.keys().iter().any(|key| key == stranger), "{stranger}");
+        let words = "it names files of another place";
+        let other = env.elsewhere();
+        let run = other
+            .line("wait --bucket exports --prefix p --timeout 2s")
+            .says(words);
+        assert_ne!(run.code, 0, "{stranger}");
+        assert_eq!(run.stdout, "", "{stranger}");
+        other.line(ALL).says(words);
+        assert_eq!(env.keys(), before);
+
+        // Where there is no lease, it may be of an earlier version, which had none.
+        let leases = env.take_leases();
+        assert_eq!(leases.len(), 1);
+        let run = env.elsewhere().line(IMAGE).says("nothing was submitted");
+        assert_ne!(run.code, 0, "{stranger}");
+        assert_eq!(run.stdout, "", "{stranger}");
+        assert_eq!(env.keys(), before);
+        // With leases, no submit rests on it.
+        env.cloud.change(|world| {
+            let bucket = world.bucket_mut(BUCKET).expect("the bucket");
+            bucket.objects.extend(leases);
+        });
+        let run = env.elsewhere().line(IMAGE).ends_with(0);
+        let genuine = before.iter().find(|key| key.contains("_system_"));
+        let genuine = genuine.expect("the file of the export");
+        run.prints(&format!("cos://{BUCKET}/{genuine}\n"));
+        env.assert_submits(1);
+        assert_eq!(env.keys(), before);
     }
+}
+
+#[test]
+fn a_lease_that_cannot_be_read_keeps_its_export() {
+    let env = TestEnv::new();
+    env.export("img-linux001", "p", "");
+    env.export("img-linux001", "q", "");
+    env.put("p_img-linux001.cvm-export.lease-raw-1.json");
+    let run = env
+        .line(ALL)
+        .ends_with(10)
+        .says("its leases could not be read")
+        .says("it is not a lease of cvm-export");
+    assert_eq!(run.stdout.lines().count(), 1, "{}", run.stdout);
+    let left = env.keys();
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(left.iter().all(|key| key.starts_with("p_")), "{left:?}");
+    // Somebody has deleted the first by hand, which the record tells.
+    env.take_leases();
+    env.line(ALL)
+        .ends_with(10)
+        .says("p_img-linux001.cvm-export.lease-raw-1.json")
+        .says("it is missing, but");
+    assert_eq!(env.keys(), left);
 }
 
 #[test]

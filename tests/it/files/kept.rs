@@ -161,6 +161,10 @@ fn of_two_runs_at_once_the_second_waits_and_finds_all_gone() {
     first.ends_with(0);
     second.ends_with(0).says("waiting for its end");
     assert!(env.keys().is_empty());
+    assert_eq!(
+        env.attempt_states().last().map(String::as_str),
+        Some("removal removed")
+    );
 }
 
 #[test]
@@ -197,6 +201,13 @@ fn a_run_that_was_killed_before_it_noted_anything_is_ended_by_the_next() {
             run.says("it is deleted already");
         }
         assert!(env.keys().is_empty());
+        let leases = env.attempt_states();
+        let is_ended = |lease: &String| lease == "removal removed" || lease == "export complete";
+        assert!(leases.iter().all(is_ended), "{leases:?}");
+        assert!(
+            leases.iter().any(|lease| lease == "removal removed"),
+            "{leases:?}"
+        );
         let status = env.line(&format!("status {id} --output json")).json();
         assert!(status["items"][0]["removed_at"].is_string(), "{status:#}");
     }

@@ -1,5 +1,6 @@
 //! `files`, `files url` and `files rm`.
 
+mod attempts;
 mod forged;
 mod kept;
 mod links;
@@ -7,10 +8,13 @@ mod listing;
 mod removal;
 mod retention;
 mod uploads;
+mod versions;
 
 use crate::support::TestEnv;
 
 pub(super) const BUCKET: &str = "exports-1250000000";
+/// What the keys of leases have in them.
+pub(super) const LEASE: &str = ".cvm-export.lease-";
 
 impl TestEnv {
     /// Works in the cloud of `other` from now on, as another machine with another journal.
@@ -19,6 +23,20 @@ impl TestEnv {
         self.set("CVM_EXPORT_ENDPOINT_URL", &other.cloud.endpoint_url())
             .set("TENCENTCLOUD_SECRET_ID", &credentials.secret_id)
             .set("TENCENTCLOUD_SECRET_KEY", credentials.secret_key.expose());
+    }
+
+    /// Another machine in the same cloud.
+    pub(super) fn elsewhere(&self) -> Self {
+        let mut other = Self::new();
+        other.borrow_cloud(self);
+        other
+    }
+
+    /// How often `operation` was called with a target that has `part` in it.
+    pub(super) fn calls_with(&self, operation: &str, part: &str) -> usize {
+        let calls = self.cloud.calls().into_iter();
+        let calls = calls.filter(|call| call.operation == operation);
+        calls.filter(|call| call.target.contains(part)).count()
     }
 
     /// Makes a whole export.
@@ -38,9 +56,23 @@ impl TestEnv {
         id.as_str().expect("an id").to_owned()
     }
 
-    /// Every key of the bucket.
+    /// Every key of the bucket, but for leases, which nobody deletes.
     pub(super) fn keys(&self) -> Vec<String> {
-        self.cloud.change(|world| world.keys(BUCKET))
+        let mut keys = self.cloud.change(|world| world.keys(BUCKET));
+        keys.retain(|key| !key.contains(LEASE));
+        keys
+    }
+
+    /// Kind and state of each lease, in the order of the keys.
+    pub(super) fn attempt_states(&self) -> Vec<String> {
+        let mut keys = self.cloud.change(|world| world.keys(BUCKET));
+        keys.retain(|key| key.contains(LEASE));
+        let said = keys.iter().map(|key| {
+            let lease = self.record_at(key);
+            let word = |name: &str| lease[name].as_str().expect("a word").to_owned();
+            format!("{} {}", word("kind"), word("state"))
+        });
+        said.collect()
     }
 
     /// The record that stands under a key.

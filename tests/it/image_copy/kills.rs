@@ -168,7 +168,7 @@ fn kills_at_many_moments_never_double_anything() {
         running.signal("KILL");
         drop(running.wait());
         let sent = changes(&env);
-        let run = env.line(&format!("{ACROSS} --timeout 5s --if-exists skip"));
+        let run = env.line(&format!("{ACROSS} --timeout 5s --if-exists reuse"));
         // A call that may have been sent, and nothing that shows it: never sent once more.
         match run.code {
             0 => is_one_of_each(&env),

@@ -1,6 +1,7 @@
 //! What the tests share: a world of their own for each test, and the binary run in it.
 
 pub(crate) mod golden;
+pub(crate) mod machine;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -129,11 +130,7 @@ impl TestEnv {
 
     /// Starts the binary.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
-        let child = self.command(arguments).spawn().expect("the binary starts");
-        Running {
-            child: Some(child),
-            arguments: arguments.join(" "),
-        }
+        Running::spawn(&mut self.command(arguments), &arguments.join(" "))
     }
 
     /// Starts the binary by a shell that runs `setting` first, such as a limit.
@@ -254,6 +251,21 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Starts `command`, whose arguments are told as `arguments`.
+    pub(crate) fn spawn(command: &mut Command, arguments: &str) -> Self {
+        let child = command.spawn().expect("the binary starts");
+        Self {
+            child: Some(child),
+            arguments: arguments.to_owned(),
+        }
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let child = self.child.as_mut().expect("still running");
+        child.try_wait().expect("the state of a child").is_some()
+    }
+
     /// Waits until the run would hear a SIGTERM; earlier, it would end by it.
     pub(crate) fn wait_for_ears(&self) {
         let id = self.child.as_ref().expect("still running").id();

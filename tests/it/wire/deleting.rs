@@ -55,7 +55,8 @@ fn delete_multiple_objects() {
     assert_eq!(String::from_utf8_lossy(&sent.body), expected);
     let digest = BASE64_STANDARD.encode(Md5::digest(&sent.body));
     assert_eq!(sent.header("content-md5"), digest);
-    assert!(sent.header("authorization").contains("content-md5;"));
+    // It is signed before it is known what it carries.
+    assert!(!sent.header("authorization").contains("content-md5"));
 
     let refused = KeyDeletion::Refused {
         code: "PathConflict".into(),

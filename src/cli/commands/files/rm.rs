@@ -71,9 +71,9 @@ pub(super) struct Args {
     #[command(flatten)]
     prices: PriceArgs,
 
-    /// Don't prompt; answer yes
-    #[arg(long)]
-    yes: bool,
+    /// Take over from a removal that has died, 30 minutes after it was last heard of
+    #[arg(long, conflicts_with = "abort_uploads")]
+    resubmit: bool,
 }
 
 /// What became of it all.
@@ -163,11 +163,14 @@ pub(super) async fn run(args: Args, context: &Context<'_>) -> Result<Exit, Error
             let mut removal = context.until_signalled(selecting).await?;
             args.show(&removal, &prices, context);
             if !args.dry_run {
-                files.note_vanished(&removal);
+                files.note_vanished(&removal).await;
             }
             let result = match args.agree(removal.exports.is_empty(), context).await? {
                 Step::Leave(state) => Ok(state),
-                Step::Do => files.delete(&mut removal).await.map(|()| State::Done),
+                Step::Do => files
+                    .delete(&mut removal, args.resubmit)
+                    .await
+                    .map(|()| State::Done),
             };
             Ok((removal, result))
         })
@@ -241,7 +244,7 @@ impl Args {
         for line in lines {
             if self.dry_run {
                 context.printer.data(&line);
-            } else if self.yes {
+            } else if context.global.yes {
                 context.printer.note(&line);
             } else {
                 // What is agreed to must have been seen, however quiet the run.
@@ -359,7 +362,7 @@ impl Args {
             context.printer.note(QUESTION.unchanged);
             return Ok(Step::Leave(State::Planned));
         }
-        if !self.yes {
+        if !context.global.yes {
             context.ask(&QUESTION).await?;
         }
         Ok(Step::Do)

@@ -137,6 +137,7 @@ impl Several<'_> {
                 let known = partials.failed(image_id, error, exit, self.context.printer);
                 (!is_interruption(error)).then(|| EventKind::Ended {
                     state: ending(known.state()),
+                    reused: false,
                     files: 0,
                     size_bytes: 0,
                     reason: Some(reason_of(error)),
@@ -192,6 +193,7 @@ fn is_interruption(error: &Error) -> bool {
 fn ending_of(outcome: &ExportOutcome) -> EventKind {
     EventKind::Ended {
         state: ending(outcome.state),
+        reused: outcome.reused,
         files: outcome.files.len(),
         size_bytes: complete_bytes(outcome),
         reason: outcome.reason.clone(),

@@ -59,7 +59,7 @@ pub(super) fn show(
             Ok(finished) => {
                 exits.push(finished.exit(signal));
                 show_one(&finished, context);
-                summary.count(image_id, &finished, context);
+                summary.count(image_id, &finished);
                 if finished.outcome.state == OutcomeState::Complete {
                     console.get_or_insert_with(|| {
                         let link = console_link(&finished.outcome, finished.site);
@@ -127,10 +127,9 @@ fn exit_of_all(exits: &[Exit]) -> Exit {
 }
 
 impl Summary {
-    fn count(&mut self, image_id: &ImageId, finished: &Finished, context: &Context<'_>) {
+    fn count(&mut self, image_id: &ImageId, finished: &Finished) {
         let outcome = &finished.outcome;
-        let is_reused = context.partials.is_reused(outcome.image_id.as_ref());
-        self.totals.count_outcome(outcome, is_reused);
+        self.totals.count_outcome(outcome);
         let reason = outcome.reason.as_deref();
         match outcome.state {
             OutcomeState::Checked if outcome.interrupted => self.not_started += 1,

@@ -22,7 +22,7 @@ fn record(state: RecordState) -> Record {
         .iter()
         .map(|file| RecordFile::expect(file, |_| Baseline::Absent));
     let mut record = Record::begin(&request(), files.collect(), at(SUBMITTED));
-    record.state = state;
+    record = record.in_state(state);
     record.submitted_at = Some(at(SUBMITTED));
     record
 }

@@ -312,7 +312,7 @@ impl Machine {
             (Phase::Send(_), None) => unreachable!("a send has its signature"),
             (Phase::Again(due), _) => {
                 let lease = self.lease(due.number);
-                let again = lease.again(self, || self.token(), keep).await;
+                let again = lease.again(self, async || self.token(), keep).await;
                 again.map(|cleared| cleared_for(cleared, due))
             }
             (Phase::Settle(number, state), _) => self.settle(number, state).await,
@@ -452,7 +452,7 @@ impl Machine {
         replaces: Body,
         listed: Body,
     ) -> Result<Next, Trouble> {
-        let sign = || self.token();
+        let sign = async || self.token();
         let creating = opening.create(self, name(self.run), String::new(), baseline, sign);
         let won = match creating.await? {
             Creating::Won(won) => won,
@@ -460,7 +460,7 @@ impl Machine {
             Creating::NotPermitted => unreachable!("everybody may put"),
         };
         let due = Due {
-            number: won.number(),
+            number: won.lease.number(),
             replaces,
             listed,
         };
@@ -581,10 +581,10 @@ impl Bucket for Machine {
         !self.world.does_test_header
     }
 
-    fn sign(&self, number: Number) -> Token {
+    async fn sign(&self, number: Number) -> Result<Token, Trouble> {
         let mut token = self.token();
         token.number = number;
-        token
+        Ok(token)
     }
 
     async fn put(&self, signature: Token, attempt: &Attempt<Body>) -> Result<(), Trouble> {

@@ -2,7 +2,6 @@
 
 use super::{Judgement, fail, pass, unknown, unseen, warn};
 use crate::download::advice;
-use crate::export::preflight::IfExists;
 use crate::export::preflight::facts::{Fact, Facts};
 use crate::export::preflight::landing::LandingFacts;
 
@@ -17,7 +16,7 @@ pub(super) fn of_landing(
     }
 }
 
-pub(super) fn folder(landing: &LandingFacts, if_exists: IfExists) -> Judgement {
+pub(super) fn folder(landing: &LandingFacts, is_reused: bool) -> Judgement {
     let shown = landing.folder.display();
     if let Err(reason) = &landing.look {
         return fail(
@@ -26,7 +25,7 @@ pub(super) fn folder(landing: &LandingFacts, if_exists: IfExists) -> Judgement {
         );
     }
     // Files of an export that is taken as it stands are compared, not written.
-    if landing.in_the_way.is_empty() || landing.replaces || if_exists == IfExists::Skip {
+    if landing.in_the_way.is_empty() || landing.replaces || is_reused {
         return pass(format!("files can be made in `{shown}`"));
     }
     let names: Vec<String> = landing

@@ -17,7 +17,7 @@ use crate::download::FolderLook;
 use crate::estimate::Budget;
 use crate::export::cost::{CostFacts, CostPlan};
 use crate::export::image_copy::{CopyFacts, CopyPlan};
-use crate::export::preflight::{AttachedPolicy, LandingFacts};
+use crate::export::preflight::{AttachedPolicy, LandingFacts, RowFact};
 use crate::export::refusals::REFUSALS;
 use crate::export::samples::{self, DISK_GIB, key, object};
 use crate::model::Region;
@@ -136,7 +136,10 @@ fn facts() -> Facts {
         role: trust(TRUST),
         policies: policies(&[("QcloudCOSDataFullControl", true)]),
         uploads: uploads(&[]),
+        versioning: Fact::NotAsked,
         claim: Fact::Known(None),
+        row: RowFact::NotAsked,
+        existing: Existing::Nothing,
         dry_run: Fact::Known(DryRun::Accepted),
         running_exports: 0,
         landing: Some(LandingFacts {

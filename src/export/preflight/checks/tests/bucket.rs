@@ -218,7 +218,7 @@ fn standing(facts: &mut Facts, name: &str) {
 
 fn claim(state: RecordState) -> Fact<Option<crate::export::record::Record>> {
     let mut record = samples::record(&samples::request(), &[DISK_GIB]);
-    record.state = state;
+    record = record.in_state(state);
     Fact::Known(Some(record))
 }
 
@@ -258,7 +258,19 @@ fn what_has_the_exports_names_is_refused_taken_or_replaced_as_asked() {
             assert_finding(&(asked, if_exists), &finding, verdict, &[evidence, remedy]);
             finding
         };
-        said(&facts, IfExists::Skip, Warn, "takes it as the result");
+        let mut proven = samples::record(&samples::request(), &[DISK_GIB]);
+        proven = proven.in_state(RecordState::Complete);
+        facts.existing = Existing::Exported(Box::new(proven));
+        let finding = find(&facts, IfExists::Reuse, CheckName::NameCollision);
+        assert_finding(&asked, &finding, Pass, &["already exported"]);
+        facts.existing = Existing::Strange("it has 5 bytes".to_owned());
+        let finding = find(&facts, IfExists::Reuse, CheckName::NameCollision);
+        assert_finding(
+            &asked,
+            &finding,
+            Fail,
+            &["5 bytes", "--if-exists overwrite"],
+        );
         if evidence.contains("being uploaded") {
             // Whatever grows may be an export that runs, which nothing may write over.
             said(&facts, IfExists::Fail, Fail, "cvm-export wait");
@@ -268,7 +280,7 @@ fn what_has_the_exports_names_is_refused_taken_or_replaced_as_asked() {
         let unproven = said(&facts, IfExists::Fail, Fail, "--if-exists overwrite");
         let remedy = unproven.remedy.expect("a remedy");
         assert!(
-            !remedy.contains("--if-exists skip"),
+            !remedy.contains("--if-exists reuse"),
             "asked: {asked}; it is not proven: {remedy}"
         );
         said(&facts, IfExists::Overwrite, Warn, "replaces it");
@@ -283,12 +295,12 @@ fn what_has_the_exports_names_is_refused_taken_or_replaced_as_asked() {
         ] {
             facts.claim = claim(state);
             let finding = said(&facts, IfExists::Fail, Fail, "--if-exists overwrite");
-            let offers_skip = finding
+            let offers_reuse = finding
                 .remedy
                 .as_deref()
-                .is_some_and(|text| text.contains("--if-exists skip"));
+                .is_some_and(|text| text.contains("--if-exists reuse"));
             assert_eq!(
-                offers_skip, is_proven,
+                offers_reuse, is_proven,
                 "asked: {asked}, claim {state:?}; seen: {finding:?}"
             );
         }
@@ -300,18 +312,21 @@ fn names_that_are_free_or_not_seen_are_told_apart() {
     assert_cases(
         CheckName::NameCollision,
         &[
-            ("free", |_| {}, Pass, &["no object and no upload"]),
+            ("free", |_| {}, Pass, &["no existing object or upload"]),
             (
                 "another's upload",
                 |facts| facts.uploads = uploads(&["p_other.raw"]),
                 Pass,
-                &["no upload"],
+                &["no existing object or upload"],
             ),
             (
                 "uploads denied",
                 |facts| facts.uploads = denied(),
                 Pass,
-                &["no object", "uploads were not seen (denied by CAM)"],
+                &[
+                    "no existing object",
+                    "uploads could not be seen (denied by CAM)",
+                ],
             ),
             (
                 "one name denied",

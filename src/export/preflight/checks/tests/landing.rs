@@ -32,7 +32,8 @@ fn the_folder_must_take_files_and_hold_none_of_their_names() {
     assert_cases(CheckName::DownloadFolder, cases);
     let mut facts = facts();
     landing_of(&mut facts).in_the_way = vec!["p_xvda.raw".to_owned()];
-    let finding = find(&facts, IfExists::Skip, CheckName::DownloadFolder);
+    facts.existing = Existing::Exported(Box::new(samples::record(&facts.request, &[50])));
+    let finding = find(&facts, IfExists::Reuse, CheckName::DownloadFolder);
     assert_finding(&"files that are only compared", &finding, Pass, &[]);
 }
 
